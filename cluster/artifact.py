@@ -14,14 +14,15 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from cluster.errors import UserError
 
 MANIFEST = "manifest.json"
+ARTIFACTS = "artifacts"
 
 
 class FileEntry(BaseModel):
@@ -31,6 +32,15 @@ class FileEntry(BaseModel):
     path: str
     size: int
     sha256: str
+
+    @field_validator("path")
+    @classmethod
+    def _stays_inside(cls, path: str) -> str:
+        """A manifest may come from a foreign store: its paths must not lead out of the folder."""
+        parts = PurePosixPath(path).parts
+        if not parts or ".." in parts or path.startswith("/"):
+            raise ValueError(f"{path!r} leads out of the artifact's folder")
+        return path
 
 
 class Manifest(BaseModel):
@@ -49,10 +59,18 @@ class Manifest(BaseModel):
     trajectory: str
     metrics: dict[str, Any]
     seconds: float
+    cpu_seconds: float = 0.0
+    peak_pss_bytes: int = 0
     cost: float
     energy_kwh: float
+    energy_source: str = "estimate"
     created: str
     files: list[FileEntry]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together, the manifest left out."""
+        return sum(entry.size for entry in self.files)
 
 
 @dataclass(frozen=True)
@@ -87,7 +105,126 @@ class Artifact:
         return path
 
 
+def canonical_hash(identity: Mapping[str, Any]) -> str:
+    """12 hex digits of the sha256 of the canonical JSON (sorted keys, no spaces) of `identity`."""
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
 def content_id(kind: str, identity: Mapping[str, Any]) -> str:
     """`kind-` and 12 hex digits of the sha256 of the canonical JSON of `identity`."""
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return f"{kind}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+    return f"{kind}-{canonical_hash(identity)}"
+
+
+def timestamp() -> str:
+    """Now, in UTC, as ISO 8601 to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a small file in one step: written beside, flushed to the disk, renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(beside, path)
+
+
+def files_of(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, in sorted order, the manifest left out."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path != folder / MANIFEST:
+            yield path
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def seal(folder: Path, fields: Mapping[str, Any]) -> Manifest:
+    """Hash every file of a finished folder, flush them to the disk and write the manifest last.
+
+    `fields` are the manifest's fields except `files` (and `created`, filled in if missing).
+    """
+    entries = []
+    for path in files_of(folder):
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        entries.append(
+            FileEntry(
+                path=path.relative_to(folder).as_posix(),
+                size=path.stat().st_size,
+                sha256=file_sha256(path),
+            )
+        )
+    manifest = Manifest(**{"created": timestamp(), **fields, "files": entries})
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    write_atomically(folder / MANIFEST, text.encode())
+    _flush_folder(folder)
+    return manifest
+
+
+def publish(folder: Path, store: Path, **fields: Any) -> Artifact:
+    """Seal a folder and rename it to `store/artifacts/<id>`: visible whole, or not at all.
+
+    When the same artifact is already there, the new copy is dropped: equal ids mean equal content.
+    """
+    manifest = seal(folder, fields)
+    target = store / ARTIFACTS / manifest.id
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if (target / MANIFEST).exists():
+        shutil.rmtree(folder)
+        return read_artifact(target)
+    os.rename(folder, target)
+    _flush_folder(target.parent)
+    return Artifact(target, manifest)
+
+
+def parse_manifest(text: str | bytes, origin: str) -> Manifest:
+    """A manifest from its JSON; a damaged one is a UserError naming where it lies."""
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise UserError(
+            f"{origin} is not a manifest ({error.errors()[0]['msg']}); "
+            "remove that artifact's folder, and the next run makes it again"
+        ) from error
+
+
+def read_artifact(path: Path) -> Artifact:
+    """The artifact in a folder; one without a readable manifest is a UserError."""
+    manifest = path / MANIFEST
+    if not manifest.is_file():
+        raise UserError(f"{path} is not an artifact: it has no {MANIFEST}")
+    return Artifact(path, parse_manifest(manifest.read_bytes(), str(manifest)))
+
+
+def verify(artifact: Artifact) -> list[str]:
+    """What differs between an artifact's files and its manifest; empty if it is whole."""
+    faults = []
+    listed = {entry.path for entry in artifact.manifest.files}
+    for entry in artifact.manifest.files:
+        path = artifact.path / entry.path
+        if not path.is_file():
+            faults.append(f"{entry.path} is missing")
+        elif path.stat().st_size != entry.size:
+            faults.append(f"{entry.path} has {path.stat().st_size} bytes, expected {entry.size}")
+        elif file_sha256(path) != entry.sha256:
+            faults.append(f"{entry.path} has another sha256 than the manifest")
+    for path in files_of(artifact.path):
+        if path.relative_to(artifact.path).as_posix() not in listed:
+            faults.append(f"{path.relative_to(artifact.path)} is not in the manifest")
+    return faults
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make renames inside a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

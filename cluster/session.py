@@ -1,0 +1,222 @@
+"""One Ray session for a run: join a cluster, or start one here, and leave nothing behind.
+
+On a laptop: no dashboard, a small object store, more logical CPUs than cores (every actor and
+worker asks for one or less), and environment settings that save seconds per launch. Workers' logs
+lie under `log_folder()`. Ray's processes die with ours; what a SIGKILL might still leave is ended at the next
+start, found by the session it belongs to, never by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from cluster.artifact import write_atomically
+from cluster.errors import UserError
+
+PACKAGES = ("cluster", "model", "serve", "stages")
+LOGICAL_CPUS = 8
+OBJECT_STORE_BYTES = 512 * 2**20
+MARKER = "RAYLM_SESSION"
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+_LAPTOP = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_memory_monitor_refresh_ms": "500",
+}
+
+
+def cores() -> int:
+    """CPU cores this process may use: the smaller of its affinity and the container's quota."""
+    allowed = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            allowed = min(allowed, max(1, int(quota) // int(period)))
+    return allowed
+
+
+def folder() -> Path:
+    """Where sessions of this user keep sockets and logs; short, since socket paths are limited."""
+    return Path(f"/tmp/raylm-{os.getuid()}")
+
+
+def log_folder() -> Path:
+    """Where the newest session's workers write their logs."""
+    return folder() / "session_latest" / "logs"
+
+
+def prepare_environment(laptop: bool = True) -> dict[str, str]:
+    """Set what Ray and the libraries read from the environment; what the user set stays.
+
+    Returns the settings, for the workers of a cluster that was not started from here.
+    """
+    settings = {**_QUIET, **(_LAPTOP if laptop else {})}
+    prefix = Path(sys.prefix)
+    if prefix != Path(sys.base_prefix):
+        settings["TORCH_EXTENSIONS_DIR"] = str(prefix / "torch_extensions")
+        path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+        if path[0] != str(prefix / "bin"):
+            os.environ["PATH"] = os.pathsep.join([str(prefix / "bin"), *path])
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    return settings
+
+
+def check_packages() -> None:
+    """Refuse to run when a package of ours would be imported from elsewhere than this one.
+
+    A `model.py` in the folder a command starts from would otherwise shadow ours unseen.
+    """
+    home = Path(__file__).resolve().parent.parent
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        origin = Path(spec.origin).resolve() if spec and spec.origin else None
+        if origin is None or home not in origin.parents:
+            raise UserError(
+                f"package {name!r} would be imported from {origin}, but raylm is installed in "
+                f"{home}: rename that file or start from another folder"
+            )
+
+
+def connect(cpus: int | None = None, address: str | None = None) -> None:
+    """Join the cluster at `address` (or RAY_ADDRESS), else start Ray here. Idempotent.
+
+    `cpus` is the number of logical CPUs of a local session, at least 8 by default so that workers
+    and actors which share the cores can all be placed.
+    """
+    check_packages()
+    address = address or os.environ.get("RAY_ADDRESS")
+    settings = prepare_environment(laptop=address is None)
+    import ray
+
+    if ray.is_initialized():
+        return
+    if address:
+        try:
+            ray.init(address=address, runtime_env={"env_vars": settings}, log_to_driver=False)
+        except ConnectionError as error:
+            raise UserError(
+                f"no Ray cluster answers at {address}; check the address, or leave it out "
+                "to run on this machine"
+            ) from error
+        return
+    end_stale()
+    marker = _register()
+    os.environ[MARKER] = marker
+    ray.init(
+        address="local",
+        num_cpus=cpus or max(LOGICAL_CPUS, cores()),
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        configure_logging=False,
+        _temp_dir=str(folder()),
+    )
+    _register(marker, os.path.realpath(folder() / "session_latest"))
+
+
+def started_here() -> bool:
+    """Whether this process started the Ray session it uses."""
+    return MARKER in os.environ
+
+
+def disconnect() -> None:
+    """Leave the session; one that was started here ends, with all its processes."""
+    if "ray" not in sys.modules:
+        return
+    import ray
+
+    ray.shutdown()
+    marker = os.environ.pop(MARKER, None)
+    if marker:
+        (folder() / "running" / f"{marker}.json").unlink(missing_ok=True)
+
+
+def _register(marker: str = "", session: str = "") -> str:
+    """Note on disk which process owns a session, so that a later start can tell if it is dead."""
+    marker = marker or uuid.uuid4().hex[:12]
+    me = psutil.Process()
+    note = {"pid": me.pid, "started": me.create_time(), "session": session}
+    write_atomically(folder() / "running" / f"{marker}.json", json.dumps(note).encode())
+    return marker
+
+
+def end_stale() -> list[int]:
+    """End what is left of our sessions whose owner is dead; their process ids.
+
+    A process belongs to a session by its environment, or by a log of that session it holds open
+    (Ray's workers overwrite their environment with their title).
+    """
+    ended = []
+    for note in sorted((folder() / "running").glob("*.json")):
+        try:
+            owner = json.loads(note.read_text())
+            session = str(owner["session"])
+            if _alive(int(owner["pid"]), float(owner["started"])):
+                continue
+        except (ValueError, KeyError, FileNotFoundError):
+            continue
+        for process in _members(note.stem, session):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+                ended.append(process.pid)
+        note.unlink(missing_ok=True)
+    return ended
+
+
+def _alive(pid: int, started: float) -> bool:
+    """Whether the process that was started then still lives (ids are reused)."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 1 and (
+            process.status() != psutil.STATUS_ZOMBIE
+        )
+    except psutil.Error:
+        return False
+
+
+def _members(marker: str, session: str) -> Iterator[psutil.Process]:
+    """Processes of this user that carry a session's marker or hold one of its files open."""
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.uids().real != os.getuid():
+                continue
+            marked = process.environ().get(MARKER) == marker
+            if marked or (session and _holds(process.pid, session)):
+                yield process
+
+
+def _holds(pid: int, session: str) -> bool:
+    """Whether a process's standard output or any open file lies in a session's folder."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if os.readlink(link).startswith(session + "/"):
+                return True
+    return False
