@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from stages.tasks.chinese import comma, full_width
 from stages.tasks.numerals import in_words
 from stages.tasks.problem import Problem
 from stages.tasks.split import operands_key, split_of
@@ -29,14 +30,14 @@ PROMPTS = {
         "{name} has {a} {things} and gives {b} away. How many {things} are left?",
     ),
     ("zh", "+"): (
-        "{a}加{b}等于多少?",
+        full_width("{a}加{b}等于多少?"),
         "计算{a}+{b}。",
-        "{name}有{a}个{things},又买了{b}个。一共有几个?",
+        full_width("{name}有{a}个{things},又买了{b}个。一共有几个?"),
     ),
     ("zh", "-"): (
-        "{a}减{b}等于多少?",
+        full_width("{a}减{b}等于多少?"),
         "计算{a}-{b}。",
-        "{name}有{a}个{things},送出{b}个。还剩几个?",
+        full_width("{name}有{a}个{things},送出{b}个。还剩几个?"),
     ),
 }
 REQUEST = {"en": " Finish with: answer N.", "zh": "以“答案 N”结尾。"}
@@ -91,7 +92,7 @@ def work(exercise: Exercise, language: str) -> str:
         + in_words(given, language)
         for numbers, given in columns(exercise)
     ]
-    return (", " if language == "en" else ",").join(said)
+    return comma(language).join(said)
 
 
 def final(exercise: Exercise, language: str) -> str:
@@ -101,9 +102,7 @@ def final(exercise: Exercise, language: str) -> str:
 
 def worked(exercise: Exercise, language: str) -> str:
     """The reference response: the work, then the final answer."""
-    return (
-        work(exercise, language) + (", " if language == "en" else ",") + final(exercise, language)
-    )
+    return work(exercise, language) + comma(language) + final(exercise, language)
 
 
 def draw_exercise(random: Random, *, split: str, largest: int, smallest: int = 0) -> Exercise:

@@ -1,4 +1,4 @@
-"""Small Python functions from a description in words, judged by unit tests on held-out constants."""
+"""Small Python functions from a description in words, judged by unit tests; constants are split."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from stages.tasks.chinese import full_width
 from stages.tasks.problem import Problem
 from stages.tasks.split import operands_key, split_of
 from stages.tasks.template import match
 
 PROMPT = {
     "en": "Write a Python function f(x) that {what}.",
-    "zh": "写一个Python函数f(x),{what}。",
+    "zh": full_width("写一个Python函数f(x),{what}。"),
 }
 
 

@@ -1,7 +1,7 @@
 """Problems about the form of the answer: repeat, reverse, bracket, capitals, a sentence's ending.
 
-A verifier `{"kind": "constraint", "rules": [...]}` holds rules, each a dict with the key "rule", that
-are applied to the stripped completion. All must hold; the share that does is the score.
+A verifier `{"kind": "constraint", "rules": [...]}` holds rules, each a dict with the key "rule",
+that are applied to the stripped completion. All must hold; the share that does is the score.
 
     equals       text                   the completion is this text
     items        items, separator       split at the separator and stripped, it is this list
@@ -11,7 +11,7 @@ are applied to the stripped completion. All must hold; the share that does is th
     ends_with    text                   it ends so
     upper_case                          it has letters and none is lower case
     lower_case                          it has letters and none is upper case
-    words        least, most            the number of words split at white space, both ends inclusive
+    words        least, most            the number of words split at white space, inclusive
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from stages.tasks.chinese import comma, full_width
 from stages.tasks.problem import Problem
 from stages.tasks.split import Operands, operands_key, split_of
 from stages.tasks.template import match
@@ -33,19 +34,14 @@ PROMPTS = {
     ("brackets", "en"): "Write {a} and {b}, each in square brackets.",
     ("capitals", "en"): "Write {a} {b} in capital letters.",
     ("sentence", "en"): "Write a sentence with {a} and {b} that ends with an exclamation mark.",
-    ("repeat", "zh"): "把“{a}”写{n}遍,用逗号隔开。",
-    ("reverse", "zh"): "倒过来写这些词:{a},{b},{c}。",
+    ("repeat", "zh"): full_width("把“{a}”写{n}遍,用逗号隔开。"),
+    ("reverse", "zh"): full_width("倒过来写这些词:{a},{b},{c}。"),
     ("brackets", "zh"): "把{a}和{b}分别放进方括号。",
 }
 KINDS = {
     language: tuple(kind for kind, of in PROMPTS if of == language) for language in ("en", "zh")
 }
 _WORDS_NEEDED = {"repeat": 1, "reverse": 3, "brackets": 2, "capitals": 2, "sentence": 2}
-
-
-def comma(language: str) -> str:
-    """The comma lists are written with."""
-    return ", " if language == "en" else ","
 
 
 def _repeat(words: list[str], times: int, language: str) -> tuple[str, Rules]:

@@ -46,7 +46,7 @@ def write_problems(path: Path, problems: Iterable[Problem]) -> int:
 
 
 def read_problems(path: Path, split: str | None = None) -> list[Problem]:
-    """The problems in `path` (a JSONL file, or a folder with `problems.jsonl`), of one split or all.
+    """The problems in `path`, a JSONL file or a folder with `problems.jsonl`; of one split or all.
 
     Raises UserError naming the line that is not a problem.
     """

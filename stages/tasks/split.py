@@ -15,7 +15,7 @@ Operands = Sequence[int | str]
 
 EVAL_SHARE = 0.2
 COLUMN_LIMIT = 20
-"""Numbers below this are what the columns of a longer sum are made of, so they are always trained."""
+"""Numbers below this are what the columns of a longer sum are made of, so always trained."""
 
 
 def operands_key(operands: Operands) -> str:
@@ -37,7 +37,7 @@ _BETWEEN = (
     r"|\s*(?:加上?|减去?|乘以?|和|与)\s*)"
 )
 # A pair may also stand apart, as in "has 47 apples and buys 38 more" or "by 3 and adds 27".
-_APART = r"[^\d.。?!??!\n]{1,48}?"
+_APART = r"[^\d.\u3002?!\uff1f\uff01\n]{1,48}?"
 _ADJACENT_PAIR = re.compile(rf"{_NUMBER}(?={_BETWEEN}{_NUMBER})")
 _LOOSE_PAIR = re.compile(rf"{_NUMBER}(?={_APART}{_NUMBER})")
 
