@@ -1,1 +1,1 @@
-"""What is trained: the decoder, its loss, optimizer, sampling, tokenizer and files. Never imports ray."""
+"""What is trained: decoder, loss, optimizer, sampling, tokenizer, files. Never imports ray."""

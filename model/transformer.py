@@ -1,0 +1,117 @@
+"""The decoder, one screen: embed, attend and transform in each layer, normalise, predict.
+
+Submodules are named as Hugging Face names Qwen3's, so state dicts map one to one, and DeepSpeed's
+tensor parallelism finds what to split by `_tp_plan`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from model.attention import Attention, KVCache, document_mask
+from model.config import ModelConfig
+from model.layers import RMSNorm, Rotary, SwiGLU, rotary_tables
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and SwiGLU, each added to the residual stream."""
+
+    def __init__(self, config: ModelConfig, index: int) -> None:
+        super().__init__()
+        self.self_attn = Attention(config, index)
+        self.mlp = SwiGLU(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self, x_btd: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache | None
+    ) -> Tensor:
+        x_btd = x_btd + self.self_attn(self.input_layernorm(x_btd), rotary, mask, cache)
+        return x_btd + self.mlp(self.post_attention_layernorm(x_btd))
+
+
+class Decoder(nn.Module):
+    """Tokens to normalised hidden states."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config, i) for i in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self, input_ids_bt: Tensor, document_ids_bt: Tensor | None, cache: KVCache | None
+    ) -> Tensor:
+        length = input_ids_bt.shape[1]
+        if cache is not None:
+            positions, mask = cache.positions(length), cache.mask(length)
+        else:
+            # Rotary attention sees differences of positions only: documents need no restart.
+            positions = torch.arange(length, device=input_ids_bt.device)[None]
+            mask = None if document_ids_bt is None else document_mask(document_ids_bt)
+        rotary = rotary_tables(positions, self.config.head_dim, self.config.rope_theta)
+        x_btd = self.embed_tokens(input_ids_bt)
+        for layer in self.layers:
+            x_btd = layer(x_btd, rotary, mask, cache)
+        if cache is not None:
+            cache.length += length
+        return self.norm(x_btd)
+
+
+class Transformer(nn.Module):
+    """The language model: `hidden` for losses that never hold all logits, `forward` for logits."""
+
+    _tp_plan: ClassVar[dict[str, str]] = {
+        "model.layers.*.self_attn.q_proj": "colwise",
+        "model.layers.*.self_attn.k_proj": "colwise",
+        "model.layers.*.self_attn.v_proj": "colwise",
+        "model.layers.*.self_attn.q_norm": "replicated_with_grad_allreduce",
+        "model.layers.*.self_attn.k_norm": "replicated_with_grad_allreduce",
+        "model.layers.*.self_attn.o_proj": "rowwise",
+        "model.layers.*.mlp.gate_proj": "colwise",
+        "model.layers.*.mlp.up_proj": "colwise",
+        "model.layers.*.mlp.down_proj": "rowwise",
+    }
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.apply(_initialize)
+        # What writes into the residual stream starts smaller by its number of writers (GPT-2).
+        for name, weight in self.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                nn.init.normal_(weight, std=0.02 / (2 * config.num_hidden_layers) ** 0.5)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def hidden(
+        self,
+        input_ids_bt: Tensor,
+        document_ids_bt: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Last hidden states [rows, length, hidden_size], ready for the head.
+
+        `document_ids_bt` keeps attention within documents; `cache` continues cached sequences.
+        """
+        return self.model(input_ids_bt, document_ids_bt, cache)
+
+    def forward(
+        self,
+        input_ids_bt: Tensor,
+        document_ids_bt: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Logits [rows, length, vocab_size], float32."""
+        return self.lm_head(self.hidden(input_ids_bt, document_ids_bt, cache)).float()
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
