@@ -13,7 +13,7 @@ from model.layers import RMSNorm, Rotary, rotate
 
 
 class KVCache:
-    """Keys and values of `rows` sequences, preallocated for `capacity` columns, filled left to right.
+    """Keys and values of some sequences, preallocated for `capacity` columns, filled rightwards.
 
     Sequences are right-aligned: row r's first token stands in column `starts_r[r]`, and all rows
     write the same next column. Positions count from a row's own first token.
@@ -99,7 +99,7 @@ class KVCache:
 
 
 def document_mask(document_ids_bt: Tensor) -> Tensor:
-    """Causal attention within documents only: bool [rows, 1, length, length], True where allowed."""
+    """Causal attention within documents: bool [rows, 1, length, length], True where allowed."""
     length = document_ids_bt.shape[1]
     same = document_ids_bt[:, :, None] == document_ids_bt[:, None, :]
     return same.tril_()[:, None] if length else same[:, None]

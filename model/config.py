@@ -1,4 +1,4 @@
-"""The decoder's shape, and what follows from it: parameters, FLOPs, cache bytes, Hugging Face's config.
+"""The decoder's shape, and what follows: parameters, FLOPs, cache bytes, Hugging Face's config.
 
 Field names are Hugging Face's, so a `config.json` of a Qwen3 model reads as one of ours. The
 arithmetic here is what plans, reports and metrics use; tests count it against a real model.
@@ -14,7 +14,7 @@ ARCHITECTURE = "Qwen3ForCausalLM"
 
 
 class ModelConfig(BaseModel):
-    """Shape of a Qwen3-style decoder: grouped-query attention with QK-norm, SwiGLU, RMSNorm, rotary."""
+    """Shape of a Qwen3-style decoder: grouped-query attention, QK-norm, SwiGLU, RMSNorm, rotary."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -43,11 +43,12 @@ class ModelConfig(BaseModel):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
-        if self.num_attention_heads % self.num_key_value_heads:
+        heads = self.num_attention_heads
+        if heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_key_value_heads is {self.num_key_value_heads}; it must divide "
-                f"num_attention_heads ({self.num_attention_heads}): use one of "
-                f"{[n for n in range(1, self.num_attention_heads + 1) if not self.num_attention_heads % n]}"
+                f"num_attention_heads ({heads}): use one of "
+                f"{[n for n in range(1, heads + 1) if heads % n == 0]}"
             )
         return self
 
@@ -78,7 +79,7 @@ class ModelConfig(BaseModel):
 
     @classmethod
     def from_hugging_face(cls, config: dict[str, Any]) -> ModelConfig:
-        """From the parsed `config.json` of a Qwen3 model; what we cannot compute is a ValueError."""
+        """From a Qwen3 model's parsed `config.json`; what we cannot compute is a ValueError."""
         if config.get("model_type") != "qwen3":
             raise ValueError(
                 f"the model's config.json says model_type {config.get('model_type')!r}; expected "
@@ -94,7 +95,7 @@ class ModelConfig(BaseModel):
         if refused := [name for name, found in unsupported.items() if found]:
             raise ValueError(
                 f"the model's config.json sets {', '.join(refused)} to something else than plain "
-                "Qwen3 does; expected no bias, no sliding window, silu and unscaled rotary embedding"
+                "Qwen3 does; expected no bias, no sliding window, silu, unscaled rotary embedding"
             )
         fields = {name: config[name] for name in cls.model_fields if name in config}
         fields.setdefault("rope_theta", rope.get("rope_theta", 10_000.0))
@@ -123,7 +124,7 @@ class ModelConfig(BaseModel):
         }
 
     def parameters(self, *, embedding: bool = True) -> int:
-        """Trainable numbers; without `embedding`, only those that multiply: all but the lookup table.
+        """Trainable numbers; without `embedding`, only those that multiply: no lookup table.
 
         A tied head is the embedding used as a matrix, so it counts either way.
         """
@@ -144,7 +145,7 @@ class ModelConfig(BaseModel):
         )
 
     def flops_per_token(self, sequence_length: int, *, training: bool = True) -> float:
-        """FLOPs per token at `sequence_length`, forward and backward (forward only if not training).
+        """FLOPs per token at `sequence_length`: forward and backward, or (not training) forward.
 
         6N + 12·L·H·Q·T of PaLM (arXiv:2204.02311, appendix B), with the attention term halved:
         a causal token looks at (T + 1) / 2 keys on average. N counts what multiplies: the lookup

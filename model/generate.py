@@ -29,8 +29,8 @@ COMPACT_BELOW = 0.75
 class Completion:
     """What one row sampled: its tokens (a stop token included), and why it ended.
 
-    `logprobs` are of the model's own distribution, at temperature 1 and without truncation, whatever
-    the sampling was: what importance ratios need. `finished` is False where the length ran out.
+    `logprobs` are of the model's own distribution, at temperature 1 and without truncation,
+    whatever the sampling was: what importance ratios need. `finished` is False where the length ran out.
     """
 
     token_ids: list[int]
@@ -136,7 +136,7 @@ def sequence_logprobs(
 def _prefill(
     model: Transformer, prompts: Sequence[Sequence[int]], max_new_tokens: int
 ) -> tuple[KVCache, Tensor]:
-    """Read the prompts, equal ones once: a cache with room to decode, and each row's next logits."""
+    """Read the prompts, equal ones once: a cache with room to decode, each row's next logits."""
     keys = [tuple(prompt) for prompt in prompts]
     unique = {key: index for index, key in enumerate(dict.fromkeys(keys))}
     device = next(model.parameters()).device
@@ -159,7 +159,7 @@ def _prefill(
 def _sample(
     logits_rv: Tensor, uniform_r: Tensor, temperature: float, top_k: int, top_p: float
 ) -> tuple[Tensor, Tensor]:
-    """One token per row by inverse distribution function, and its log-probability at temperature 1."""
+    """One token per row by inverse distribution, and its log-probability at temperature 1."""
     normalizer = logits_rv.logsumexp(-1)
     if temperature == 0:
         top = logits_rv.max(-1)
@@ -192,7 +192,7 @@ def _invert(probabilities_rv: Tensor, uniform_r: Tensor) -> Tensor:
 
 
 def _uniforms(seed: int | Sequence[int], rows: int, count: int) -> np.ndarray:
-    """[rows, count] float32 in [0, 1): a row's numbers depend on its seed only, and on no length."""
+    """[rows, count] float32 in [0, 1): a row's numbers depend on its seed, not on any length."""
     seeds = [[seed, row] for row in range(rows)] if isinstance(seed, int) else [[s] for s in seed]
     out = np.empty((rows, count), np.float32)
     for row, entropy in enumerate(seeds):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from model.config import ModelConfig
 
 Rotary = tuple[Tensor, Tensor]
-"""cos and signed sin, float32, [1 or rows, 1, length, head_dim], in Hugging Face's half rotation."""
+"""cos and signed sin, float32, [1 or rows, 1, length, head_dim], Hugging Face's half rotation."""
 
 
 class RMSNorm(nn.Module):

@@ -48,8 +48,8 @@ class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        grads = (g if g is None else g * upstream.to(g.dtype) for g in ctx.saved_tensors)
-        return (*grads, None, None)
+        hidden, weight = (g if g is None else g * upstream.to(g.dtype) for g in ctx.saved_tensors)
+        return hidden, weight, None, None
 
 
 class _TokenLogprobs(torch.autograd.Function):

@@ -24,12 +24,13 @@ def build_optimizer(
     *,
     betas: tuple[float, float] = (0.9, 0.95),
 ) -> torch.optim.Optimizer:
-    """The optimizer over all trainable parameters. Set `group["lr"]` each step to follow a schedule.
+    """The optimizer over all trainable parameters; set each `group["lr"]` to follow a schedule.
 
     "adamw" can be handed to DeepSpeed as client optimizer at any ZeRO stage; "muon" works on whole
     matrices, so only where no rank holds flat slices of them (ZeRO 0).
     """
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -74,7 +75,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__([group for group in groups if group["params"]], defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient."""
         loss = None
         if closure is not None:

@@ -1,6 +1,6 @@
 """Save and load in Hugging Face's layout: config.json, model.safetensors, generation_config.json.
 
-A folder written here loads in transformers as Qwen3ForCausalLM, and a dense Qwen3 folder loads here.
+A folder written here loads in transformers as Qwen3ForCausalLM; a dense Qwen3 folder loads here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def save(model: Transformer, folder: str | Path) -> None:
 
 
 def load(folder: str | Path, *, device: str = "cpu") -> Transformer:
-    """A Transformer, float32, in evaluation mode, from a folder of one or several safetensors files.
+    """A Transformer, float32, in evaluation mode, from a folder of safetensors files.
 
     A missing file, a wrong architecture or shape, or a lacking or surplus tensor is a ValueError.
     """
@@ -64,7 +64,7 @@ def read_config(folder: str | Path) -> ModelConfig:
 
 
 def copy_tokenizer(source: str | Path, target: str | Path) -> None:
-    """Put the tokenizer of one folder into another, and its ids into that one's generation_config."""
+    """Put one folder's tokenizer into another, and its ids into that one's generation_config."""
     source, target = Path(source), Path(target)
     target.mkdir(parents=True, exist_ok=True)
     if not (source / "tokenizer.json").is_file():

@@ -62,8 +62,8 @@ class Tokenizer:
         smallest = 256 + len(SPECIAL_TOKENS)
         if vocabulary_size < smallest:
             raise ValueError(
-                f"vocabulary_size is {vocabulary_size}; expected at least {smallest}: 256 bytes and "
-                f"{len(SPECIAL_TOKENS)} special tokens"
+                f"vocabulary_size is {vocabulary_size}; expected at least {smallest}: "
+                f"256 bytes and {len(SPECIAL_TOKENS)} special tokens"
             )
         backend = tokenizers.Tokenizer(models.BPE())
         backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -131,13 +131,13 @@ class Tokenizer:
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
-        """Text of ids; bytes that are no UTF-8 become U+FFFD. Special tokens are left out or shown."""
+        """Text of ids; bytes that are no UTF-8 become U+FFFD. Special tokens are skipped or shown."""
         return self.backend.decode(list(ids), skip_special_tokens=skip_special)
 
     def encode_chat(
         self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = False
     ) -> tuple[list[int], list[int]]:
-        """(ids, mask): the chat template applied; 1 marks what the assistant wrote, its end included.
+        """(ids, mask): the chat template applied; 1 marks what the assistant wrote, with its end.
 
         The same ids as transformers' `apply_chat_template`, except that a special token spelled out
         in a message stays text here.
@@ -162,7 +162,7 @@ class Tokenizer:
         found = self.backend.token_to_id(token)
         if found is None:
             raise ValueError(
-                f"the tokenizer has no {token!r}; expected {', '.join(SPECIAL_TOKENS[:3])} among its "
-                "special tokens, as in Qwen's ChatML"
+                f"the tokenizer has no {token!r}; expected {', '.join(SPECIAL_TOKENS[:3])} among "
+                "its special tokens, as in Qwen's ChatML"
             )
         return int(found)
