@@ -11,7 +11,8 @@ CHOICES = 4
 
 
 def draw_items(seed: int, count: int, *, chinese_share: float = 0.25) -> list[dict[str, Any]]:
-    """`count` items {"question", "choices" (four short answers), "answer" (index), "language"}.
+    """`count` items {"question", "choices" (four short answers), "answer" (index), "language",
+    "sentences" (each choice said in full)}.
 
     The questions are phrased as the evaluation alone phrases them.
     """
@@ -27,6 +28,7 @@ def draw_items(seed: int, count: int, *, chinese_share: float = 0.25) -> list[di
                 "choices": choices,
                 "answer": choices.index(question.answer),
                 "language": question.language,
+                "sentences": [question.sentence_with(choice) for choice in choices],
             }
         )
     return items

@@ -136,7 +136,7 @@ class Question:
 
 def statement(relation: str, subject: str, value: str, language: str) -> str:
     """The sentence that says the fact, such as "Anna Keller lives in Veldon."."""
-    template = full_width(_TEMPLATES[language][relation][2])
+    template = _TEMPLATES[language][relation][2]
     text = template.format(s=subject, v=value)
     if language == "en":
         for vowel in "aeiou":
@@ -146,8 +146,9 @@ def statement(relation: str, subject: str, value: str, language: str) -> str:
 
 def _question(fact: Fact, template: str, language: str, split: str) -> Question:
     subject, value = fact.subject[language], fact.value[language]
+    asked = full_width(template) if language == "zh" else template
     return Question(
-        prompt=full_width(template).format(s=subject) if language == "zh" else template.format(s=subject),
+        prompt=asked.format(s=subject),
         answer=value,
         sentence=statement(fact.relation, subject, value, language),
         wrong=tuple(other[language] for other in fact.others),
@@ -157,7 +158,7 @@ def _question(fact: Fact, template: str, language: str, split: str) -> Question:
 
 @cache
 def all_questions() -> tuple[Question, ...]:
-    """Every question about every fact: training phrasings ("train") and the evaluation's ("eval")."""
+    """Every question about every fact, in training ("train") and evaluation ("eval") phrasing."""
     questions = []
     for fact in the_world().facts():
         for language, templates in _TEMPLATES.items():

@@ -1,0 +1,7 @@
+"""Crawl."""
+
+from typing import Any
+
+
+def write_crawl(config: Any, context: Any) -> dict[str, Any]:
+    raise ValueError
