@@ -2,8 +2,8 @@
 
 On a laptop: no dashboard, a small object store, more logical CPUs than cores (every actor and
 worker asks for one or less), and environment settings that save seconds per launch. Workers' logs
-lie under `log_folder()`. Ray's processes die with ours; what a SIGKILL might still leave is ended at the next
-start, found by the session it belongs to, never by name.
+lie under `log_folder()`. Ray's processes die with ours; what a SIGKILL might still leave is ended
+at the next start, found by the session it belongs to, never by name.
 """
 
 from __future__ import annotations
@@ -65,8 +65,10 @@ def folder() -> Path:
 
 
 def log_folder() -> Path:
-    """Where the newest session's workers write their logs."""
-    return folder() / "session_latest" / "logs"
+    """Where the session's workers write their logs (the newest session's, if none is open here)."""
+    ray = sys.modules.get("ray")
+    node = ray._private.worker._global_node if ray and ray.is_initialized() else None
+    return Path(node.get_session_dir_path() if node else folder() / "session_latest") / "logs"
 
 
 def prepare_environment(laptop: bool = True) -> dict[str, str]:
@@ -137,7 +139,7 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
         configure_logging=False,
         _temp_dir=str(folder()),
     )
-    _register(marker, os.path.realpath(folder() / "session_latest"))
+    _register(marker, str(log_folder().parent))
 
 
 def started_here() -> bool:

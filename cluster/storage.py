@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,6 +74,9 @@ class Store(Protocol):
     def runs(self) -> list[str]:
         """Every name that has an index."""
 
+    def local(self, run: str) -> Path:
+        """A run's folder on this machine, for logs."""
+
     def read(self, name: str) -> bytes | None:
         """A small file of the store, None if it is not there."""
 
@@ -120,6 +122,9 @@ class LocalStore:
 
     def runs(self) -> list[str]:
         return sorted(path.parent.name for path in self.folder.glob(f"*/{INDEX}"))
+
+    def local(self, run: str) -> Path:
+        return self.folder / run
 
     def read(self, name: str) -> bytes | None:
         path = self.folder / name
@@ -212,6 +217,9 @@ class ObjectStore:
     def runs(self) -> list[str]:
         return sorted(path.split("/")[-2] for path in self._glob(f"*/{INDEX}"))
 
+    def local(self, run: str) -> Path:
+        return self.cache / run
+
     def read(self, name: str) -> bytes | None:
         self.fs.invalidate_cache()
         try:
@@ -281,17 +289,3 @@ def find_artifact(store: Store, name: str) -> str:
             "give the id, or recipe/stage"
         )
     raise _unknown(name, store)
-
-
-def lineage(store: Store, artifact_id: str, field: str = "") -> Iterator[tuple[int, str, Manifest]]:
-    """An artifact and all it came from, depth first: (depth, the child's field, manifest).
-
-    An ancestor met twice is given twice; the tree of a run is small.
-    """
-    stack = [(0, field, artifact_id)]
-    while stack:
-        depth, name, current = stack.pop()
-        manifest = store.manifest(current)
-        yield depth, name, manifest
-        above = [(depth + 1, f, p) for f, ids in manifest.parents.items() for p in ids]
-        stack.extend(reversed(above))

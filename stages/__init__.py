@@ -1,1 +1,1 @@
-"""The pipeline: a door (cli, pipeline, recipe), stages that meet only through artifacts, and what they share."""
+"""The pipeline: a door (cli, pipeline, recipe), stages that meet only through artifacts, the rest."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Iterable
 from typing import cast
 
 from cluster.errors import UserError
@@ -27,11 +28,18 @@ STAGES = {
 }
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a sentence: the known name that was probably meant, else all of them."""
+    names = list(dict.fromkeys(known))
+    near = difflib.get_close_matches(name, names, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(names)}" if names else ""
+
+
 def find_stage(name: str) -> Stage:
     """The stage of that name; an unknown one is a UserError naming the nearest."""
     if name not in STAGES:
-        near = difflib.get_close_matches(name, STAGES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(STAGES)}"
-        raise UserError(f"there is no stage {name!r}{hint}")
+        raise UserError(f"there is no stage {name!r}{nearest(name, STAGES)}")
     module, attribute = STAGES[name].split(":")
     return cast(Stage, getattr(importlib.import_module(module), attribute))

@@ -1,4 +1,4 @@
-"""What a stage is: a name, a version, a frozen config, and a function of its config and its parents.
+"""What a stage is: a name, a version, a frozen config, a function of its config and its parents.
 
 A stage module exposes one `STAGE`. Its config declares each field's role:
 
@@ -8,9 +8,9 @@ A stage module exposes one `STAGE`. Its config declares each field's role:
 * `duration(...)` says how long a training runs: hashed into the id, but not into the trajectory,
   so that a longer run continues a shorter one from the same working folder.
 
-`run(config, inputs, context)` writes the artifact's files into `context.out` and returns metrics. The
-pipeline publishes `context.out` in one step. What must survive a kill goes to `context.scratch`, in
-units that commit by rename.
+`run(config, inputs, context)` writes the artifact's files into `context.out` and returns metrics.
+The pipeline publishes `context.out` in one step. What must survive a kill goes to
+`context.scratch`, in units that commit by rename.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ Inputs = Mapping[str, Any]  # config field name -> Artifact, list[Artifact] or N
 
 
 class StageConfig(BaseModel):
-    """Base of every stage's config: frozen, unknown keys refused, `description` free for the user."""
+    """Base of every stage's config: frozen, unknown keys refused, `description` free to use."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    description: str = Field(default="", json_schema_extra={"role": "execution"})
 
 
 def parent(*kinds: str, many: bool = False, optional: bool = False) -> Any:
@@ -41,7 +42,7 @@ def parent(*kinds: str, many: bool = False, optional: bool = False) -> Any:
     `kinds` are the artifact kinds accepted ("corpus", "tokenizer", "tokens", "examples",
     "checkpoint", "quantized", "scores", "report").
     """
-    extra = {"role": "parent", "kinds": list(kinds), "many": many}
+    extra: dict[str, Any] = {"role": "parent", "kinds": list(kinds), "many": many}
     if optional and many:
         return Field(default_factory=list, json_schema_extra=extra)
     if optional:
@@ -73,7 +74,7 @@ def _ignore_progress(done: float, total: float, text: str = "") -> None:
 class Context:
     """What a stage is given besides its config and inputs.
 
-    `connect()` starts or joins the run's one Ray session; stages that do not need Ray never call it.
+    `connect()` starts or joins the run's one Ray session; a stage without Ray never calls it.
     """
 
     seed: int
@@ -91,7 +92,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage as the registry knows it. `entry` ("module:function") is imported only when it runs."""
+    """A stage as the registry knows it; `entry` ("module:function") is imported when it runs."""
 
     name: str
     kind: str
@@ -99,9 +100,9 @@ class Stage:
     config: type[StageConfig]
     entry: str
     fingerprint: Callable[[Any], Any] | None = None
-    """Given the config, a JSON value that stands for sources outside the store (files, packages)."""
+    """Given the config, a JSON value that stands for sources outside the store."""
     plan: str | None = None
-    """Optional "module:function" giving `raylm plan` its figures from (config, parents' configs)."""
+    """Optional "module:function": (config, parents' configs by field) -> figures for a plan."""
 
     def run(self, config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
         """Run the stage's entry."""

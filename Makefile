@@ -1,0 +1,50 @@
+# `make run` turns a fresh checkout into a trained model and a report; `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+RECIPE ?= tiny
+
+.PHONY: help run serve test parity chaos bench lint clean
+
+help:
+	@echo "make run      install, then run recipe $(RECIPE) (RECIPE=nano is the shortest)"
+	@echo "make serve    the endpoint of what it made, on http://127.0.0.1:8000"
+	@echo "make test     the tests          make chaos   the tests that kill processes"
+	@echo "make lint     style, types, layers, manifests"
+	@echo "make parity   whole comparison families      make bench   against peers"
+	@echo "make clean    remove the installation and caches; runs/ stays"
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $(READY)
+
+run: $(READY)
+	$(BIN)/raylm run $(RECIPE)
+
+serve: $(READY)
+	$(BIN)/raylm serve $(RECIPE)
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not parity and not chaos"
+
+parity: $(READY)
+	$(BIN)/python -m pytest -m parity
+
+chaos: $(READY)
+	$(BIN)/python -m pytest -m chaos
+
+bench: $(READY)
+	for script in tests/bench/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python k8s/validate.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,142 @@
+"""From a recipe to ids: what every step would make, known before anything runs.
+
+An id is the hash of what decides the content (stage, version, identity and duration fields with
+defaults filled in, parents' ids, fingerprint of outside sources, seed). The trajectory is the same
+without duration fields: it names the folder in which a longer run continues a shorter one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.artifact import canonical_hash, content_id
+from cluster.errors import UserError
+from cluster.storage import IMPORTS, Store, read_index
+from stages.recipe import Recipe, Step, check_kind
+from stages.registry import nearest
+from stages.stage import role_of
+
+
+@dataclass(frozen=True)
+class Node:
+    """A step with everything that its id hangs on."""
+
+    step: Step
+    id: str
+    trajectory: str
+    parents: Mapping[str, list[str]]
+    """Config field -> the parents' artifact ids."""
+    fingerprint: Any
+    done: bool
+    """Whether the store has the artifact already."""
+
+    @property
+    def name(self) -> str:
+        return self.step.name
+
+    @property
+    def work_name(self) -> str:
+        """The folder below the store's `work` that every duration of this trajectory shares."""
+        return f"{self.step.stage.name}-{self.trajectory}"
+
+    def config_with(self, *roles: str) -> dict[str, Any]:
+        """The config's fields of these roles, as JSON values, defaults filled in."""
+        config = self.step.config.model_dump(mode="json")
+        return {key: config[key] for key in config if role_of(type(self.step.config), key) in roles}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The nodes of a recipe by name, parents first, and the names of all artifacts they touch."""
+
+    nodes: Mapping[str, Node]
+    names: Mapping[str, str]
+    """Artifact id -> the recipe's (or the import's) name for it."""
+
+    def needed_for(self, name: str) -> list[str]:
+        """A step and all the steps above it, parents first."""
+        ids = {node.id: key for key, node in reversed(list(self.nodes.items()))}
+        wanted, waiting = {name}, [name]
+        while waiting:
+            for above in self.nodes[waiting.pop()].parents.values():
+                new = {ids[parent] for parent in above if parent in ids} - wanted
+                wanted |= new
+                waiting.extend(new)
+        return [key for key in self.nodes if key in wanted]
+
+
+def build_graph(recipe: Recipe, store: Store) -> Graph:
+    """Every step's id; a parent that is neither a step nor in the store is a UserError."""
+    imported = {name: entry["id"] for name, entry in read_index(store, IMPORTS).items()}
+    nodes: dict[str, Node] = {}
+    names: dict[str, str] = {}
+    for step in recipe.steps.values():
+        parents = {}
+        for field, above in step.parents.items():
+            parents[field] = [_find(step, field, name, nodes, imported, store) for name in above]
+            names |= dict(zip(parents[field], above, strict=True))
+        node = _node(step, parents, recipe.file.seed, store)
+        nodes[step.name] = node
+    # two steps of equal content are one artifact, known by the first one's name
+    for name, node in reversed(list(nodes.items())):
+        names[node.id] = name
+    return Graph(nodes, names)
+
+
+def _node(step: Step, parents: Mapping[str, list[str]], seed: int, store: Store) -> Node:
+    fingerprint = step.stage.fingerprint(step.config) if step.stage.fingerprint else None
+    draft = Node(step, "", "", parents, _as_json(fingerprint), done=False)
+    identity = {
+        "stage": step.stage.name,
+        "version": step.stage.version,
+        "config": draft.config_with("identity"),
+        "parents": {field: ids for field, ids in parents.items() if ids},
+        "fingerprint": draft.fingerprint,
+        "seed": seed,
+    }
+    trajectory = canonical_hash(identity)
+    artifact_id = content_id(
+        step.stage.kind, {**identity, "duration": draft.config_with("duration")}
+    )
+    return Node(step, artifact_id, trajectory, parents, draft.fingerprint, store.has(artifact_id))
+
+
+def _find(
+    step: Step,
+    field: str,
+    name: str,
+    nodes: Mapping[str, Node],
+    imported: Mapping[str, str],
+    store: Store,
+) -> str:
+    """The artifact id that a parent's name stands for."""
+    if name in nodes:
+        return nodes[name].id
+    found = imported.get(name, name)
+    if not store.has(found):
+        known = [*nodes, *imported]
+        raise UserError(
+            f"stages.{step.name}.{field}: found {name!r}, expected a stage of this recipe, an "
+            f"imported name or an artifact id in {store.url}{nearest(name, known)}"
+        )
+    check_kind(step, field, name, store.manifest(found).kind)
+    return found
+
+
+def _as_json(value: Any) -> Any:
+    """What the value is after a round through JSON, so that ids do not hang on Python's types."""
+    return json.loads(json.dumps(value, sort_keys=True))
+
+
+def chosen(graph: Graph, until: str | None, only: Iterable[str]) -> list[str]:
+    """The steps that a run is about: all, those up to `until`, or `only` the named ones."""
+    for name in [*([until] if until else []), *only]:
+        if name not in graph.nodes:
+            raise UserError(f"no stage is called {name!r}{nearest(name, graph.nodes)}")
+    if until:
+        return graph.needed_for(until)
+    wanted = set(only)
+    return [name for name in graph.nodes if not wanted or name in wanted]

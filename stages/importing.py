@@ -1,0 +1,131 @@
+"""`raylm import`: bring something made elsewhere into the store, so that a recipe may begin there.
+
+A Hugging Face model or tokenizer folder, a JSONL of conversations, preferences or problems, or a
+folder of token shards becomes an artifact with a name; its id is the hash of its files.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from cluster.artifact import Artifact, canonical_hash, content_id, file_sha256, files_of
+from cluster.errors import UserError
+from cluster.storage import IMPORTS, Store, read_index, write_index
+from stages.pipeline import code_version
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+MODEL_FILES = ("config.json", "generation_config.json", "special_tokens_map.json")
+
+
+def import_artifact(store: Store, source: Path, name: str) -> Artifact:
+    """Copy `source` into the store under `name`; what it is, is told from what it holds."""
+    if not source.exists():
+        raise UserError(f"there is nothing at {source} to import")
+    if "/" in name or not name:
+        raise UserError(f"name: found {name!r}, expected a word without '/'")
+    with store.lease(f"raylm import {name}"):
+        folder = store.work / f"import-{name}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        kind = _copy(source, folder)
+        hashes = {str(path.relative_to(folder)): file_sha256(path) for path in files_of(folder)}
+        identity = {"stage": "import", "files": hashes}
+        fields = {
+            "id": content_id(kind, identity),
+            "kind": kind,
+            "stage": "import",
+            "stage_version": 1,
+            "code_version": code_version(),
+            "config": {"source": str(source.absolute())},
+            "parents": {},
+            "seed": 0,
+            "fingerprint": hashes,
+            "trajectory": canonical_hash(identity),
+            "metrics": {},
+            "seconds": 0.0,
+            "cost": 0.0,
+            "energy_kwh": 0.0,
+        }
+        artifact = store.put(folder, fields)
+        index = read_index(store, IMPORTS)
+        write_index(store, IMPORTS, {**index, name: {"id": artifact.id, "stage": artifact.stage}})
+    return artifact
+
+
+def _copy(source: Path, folder: Path) -> str:
+    """Copy what belongs to it; the artifact kind that `source` is."""
+    if source.is_file():
+        return _copy_examples(source, folder)
+    names = {path.name for path in source.iterdir()}
+    if "config.json" in names:
+        return _copy_model(source, folder)
+    if "tokenizer.json" in names and "index.json" not in names:
+        _take(source, folder, lambda name: name in TOKENIZER_FILES or name in MODEL_FILES)
+        return "tokenizer"
+    if {"train", "index.json"} <= names:
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        return "tokens"
+    if any(name.endswith(".jsonl") for name in names):
+        for path in sorted(source.glob("*.jsonl")):
+            _copy_examples(path, folder, path.name)
+        return "examples"
+    raise UserError(
+        f"{source} holds {', '.join(sorted(names)[:8]) or 'nothing'}; expected a Hugging Face "
+        "model (config.json and *.safetensors), a tokenizer (tokenizer.json), tokens (index.json "
+        "and train/), or JSONL files"
+    )
+
+
+def _copy_model(source: Path, folder: Path) -> str:
+    """A Hugging Face folder; pickled weights are refused, since loading them runs code."""
+    weights = sorted(path.name for path in source.glob("*.safetensors"))
+    if not weights:
+        raise UserError(
+            f"{source} has no *.safetensors; pickled weights (*.bin) are not read, since loading "
+            "them runs code: save the model again with safe_serialization=True"
+        )
+    try:
+        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+        architectures = config.get("architectures")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{source / 'config.json'} is not a model's JSON: {error}") from error
+    if not architectures or not str(architectures[0]).startswith("Qwen3For"):
+        raise UserError(
+            f"{source} is {architectures}, expected Qwen3ForCausalLM (or the classifier of it): "
+            "that is the layout our decoder reads"
+        )
+    keep = {*TOKENIZER_FILES, *MODEL_FILES, *weights, "model.safetensors.index.json"}
+    _take(source, folder, lambda name: name in keep)
+    return "checkpoint"
+
+
+def _take(source: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
+    for path in sorted(source.iterdir()):
+        if path.is_file() and wanted(path.name):
+            shutil.copyfile(path, folder / path.name)
+
+
+def _copy_examples(source: Path, folder: Path, name: str | None = None) -> str:
+    """A JSONL file under the name that its records' keys call for; every line must parse."""
+    keys: set[str] = set()
+    with source.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                record = json.loads(line)
+                keys = keys or set(record)
+            except (ValueError, TypeError) as error:
+                raise UserError(
+                    f"{source}, line {number}: not a JSON object ({error}); expected one a line"
+                ) from error
+    kinds = {"messages": "conversations", "chosen": "preferences", "solution": "problems"}
+    called = [file for key, file in kinds.items() if key in keys]
+    if not called:
+        raise UserError(
+            f"{source}: found the keys {', '.join(sorted(keys)) or 'of nothing'}, expected "
+            "'messages' (conversations), 'chosen' (preferences) or 'solution' (problems)"
+        )
+    shutil.copyfile(source, folder / (name or f"{called[0]}.jsonl"))
+    return "examples"

@@ -1,0 +1,185 @@
+"""What a person reads at the end of a command: the run's table, a plan, an artifact's lineage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from cluster.artifact import Manifest
+from cluster.progress import duration
+from cluster.storage import Store
+from stages.graph import Graph
+from stages.pipeline import REPORT_FILES, Outcome
+from stages.recipe import Recipe
+
+FIGURES = 3
+PREFERRED = (
+    "documents",
+    "kept",
+    "vocabulary_size",
+    "train_tokens",
+    "heldout_tokens",
+    "pass_at_1",
+    "pass@1",
+    "accuracy",
+    "win_rate",
+    "perplexity",
+    "perplexity_loss",
+    "bits_per_byte",
+    "heldout_loss",
+    "loss",
+    "reward",
+    "tokens",
+    "steps",
+    "bytes",
+)
+
+
+def show_outcome(console: Console, outcome: Outcome) -> None:
+    """The table of a run, where its results are, and what to do next."""
+    recipe, price = outcome.recipe, outcome.recipe.file.pricing
+    table = Table(title=f"{recipe.name} ({outcome.store.url})", title_justify="left")
+    for title in ("stage", "kind", "time", "key figures", f"cost {price.currency}", "energy Wh"):
+        right = title.startswith(("time", "cost", "energy"))
+        table.add_column(title, justify="right" if right else "left", overflow="fold")
+    for name, manifest in outcome.manifests.items():
+        table.add_row(
+            name,
+            manifest.stage,
+            _time(manifest, name in outcome.made),
+            key_figures(manifest.metrics),
+            f"{manifest.cost:.4f}",
+            f"{manifest.energy_kwh * 1000:.2f}",
+        )
+    every = list(outcome.manifests.values())
+    table.add_section()
+    table.add_row(
+        "total",
+        f"{len(every)} stages",
+        duration(sum(m.seconds for m in every)),
+        f"peak memory {max((m.peak_pss_bytes for m in every), default=0) / 2**30:.2f} GiB",
+        f"{sum(m.cost for m in every):.4f}",
+        f"{1000 * sum(m.energy_kwh for m in every):.2f}",
+    )
+    console.print(table)
+    sources = {manifest.energy_source for manifest in every}
+    measured = "measured by the processor" if sources == {"RAPL"} else "from CPU-seconds"
+    console.print(f"Cost is an estimate from the recipe's pricing, energy is {measured}.")
+    if not outcome.made:
+        console.print("Nothing was to be done: every artifact was there already.")
+    for line in next_steps(outcome):
+        console.print(line, highlight=False)
+
+
+def _time(manifest: Manifest, made: bool) -> str:
+    return duration(manifest.seconds) + ("" if made else " (cached)")
+
+
+def next_steps(outcome: Outcome) -> list[str]:
+    """Where the results are and what a person may do with them."""
+    recipe, store = outcome.recipe, outcome.store
+    lines = []
+    if any(manifest.kind == "report" for manifest in outcome.manifests.values()):
+        page, data = (f"{store.url}/{recipe.name}/{file}" for file in REPORT_FILES)
+        lines += [f"report:    {page}", f"           {data} (for machines)"]
+    serve = recipe.file.serve
+    if serve and serve.model in outcome.manifests:
+        lines += [
+            f"endpoint:  raylm serve {recipe.name}   -> http://{serve.host}:{serve.port}/v1",
+            "talk:      raylm chat                 (in another terminal)",
+        ]
+    missing = [name for name in recipe.steps if name not in outcome.manifests]
+    if missing:
+        lines.append(f"next:      raylm run {recipe.name}   makes {', '.join(missing)} too")
+    elif not lines:
+        lines.append(f"look:      raylm show {recipe.name}/{list(recipe.steps)[-1]}")
+    return lines
+
+
+def key_figures(metrics: Mapping[str, Any]) -> str:
+    """A few of a stage's metrics in one line: the telling ones first, then other numbers."""
+    numbers = {
+        key: value
+        for key, value in metrics.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    first = [key for key in PREFERRED if key in numbers]
+    rest = [key for key in numbers if key not in first]
+    return ", ".join(f"{key} {number(numbers[key])}" for key in [*first, *rest][:FIGURES])
+
+
+def number(value: float) -> str:
+    """A number for people: 1 234 567 as 1.23M, 0.41237 as 0.412."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e4)):
+        if abs(value) >= size:
+            return f"{value / (1e3 if unit == 'k' else size):.3g}{unit}"
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def show_plan(
+    console: Console, recipe: Recipe, graph: Graph, figures: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """The order of the stages, what feeds them, which are made already, and their figures."""
+    table = Table(title=f"plan of {recipe.name}", title_justify="left")
+    for title in ("#", "stage", "kind", "from", "artifact", "state"):
+        table.add_column(title, overflow="fold")
+    for position, (name, node) in enumerate(graph.nodes.items(), start=1):
+        above = dict.fromkeys(graph.names[i] for ids in node.parents.values() for i in ids)
+        state = "cached" if node.done else "to make"
+        table.add_row(str(position), name, node.step.stage.name, ", ".join(above), node.id, state)
+    console.print(table)
+    for name, values in figures.items():
+        if values:
+            console.print(f"[bold]{name}[/bold]")
+            for key, value in values.items():
+                shown = number(value) if isinstance(value, int | float) else value
+                console.print(f"  {key}: {shown}", highlight=False)
+    todo = [name for name, node in graph.nodes.items() if not node.done]
+    if todo:
+        console.print(f"{len(todo)} of {len(graph.nodes)} stages to make: raylm run {recipe.name}")
+    else:
+        console.print("Everything is made already; raylm run would do nothing.")
+
+
+def show_artifact(console: Console, store: Store, artifact_id: str) -> None:
+    """An artifact's manifest for people, and the tree of what it came from."""
+    manifest = store.manifest(artifact_id)
+    table = Table(show_header=False, box=None)
+    rows = {
+        "artifact": manifest.id,
+        "stage": f"{manifest.stage} version {manifest.stage_version}, code {manifest.code_version}",
+        "made": f"{manifest.created} in {duration(manifest.seconds)}",
+        "cost, energy": f"{manifest.cost:.4f}, {1000 * manifest.energy_kwh:.2f} Wh "
+        f"({manifest.energy_source})",
+        "seed": str(manifest.seed),
+        "size": f"{len(manifest.files)} files, {manifest.size / 1e6:.2f} MB",
+    }
+    for group in ("config", "metrics"):
+        for key, value in getattr(manifest, group).items():
+            rows[f"{group}.{key}"] = _short(value)
+    for entry in manifest.files:
+        rows[f"file {entry.path}"] = f"{entry.size} bytes, sha256 {entry.sha256[:16]}..."
+    for key, value in rows.items():
+        table.add_row(key, value)
+    console.print(table)
+    console.print(_tree(store, manifest, "came from"))
+
+
+def _tree(store: Store, manifest: Manifest, title: str) -> Tree:
+    branch = Tree(f"{title}: {manifest.id} ({manifest.stage}, seed {manifest.seed})")
+    for field, ids in manifest.parents.items():
+        for parent in ids:
+            if store.has(parent):
+                branch.add(_tree(store, store.manifest(parent), field))
+            else:
+                branch.add(f"{field}: {parent} (no longer in the store)")
+    return branch
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 160 else text[:157] + "..."
