@@ -1,1 +1,1 @@
-"""The endpoint: engines behind one protocol, a Ray Serve application, access, autoscaling, a chat page."""
+"""The endpoint: engines behind one protocol, a Ray Serve application, access, a chat page."""
