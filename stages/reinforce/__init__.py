@@ -1,0 +1,1 @@
+"""What PPO and RLVR share: rollouts, advantages, objectives, learner, and their actors."""
