@@ -1,1 +1,1 @@
-"""The pipeline: a door (cli, pipeline, recipe), stages that meet only through artifacts, the rest."""
+"""The pipeline: a door, stages that meet only through artifacts, and what stages share."""

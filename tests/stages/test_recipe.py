@@ -1,0 +1,175 @@
+"""The recipe: what is accepted, and the sentence for everything that is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.errors import UserError
+from stages.recipe import builtin_recipes, load_recipe
+from tests import toy_stages
+
+GOOD: dict[str, Any] = {
+    "name": "toy",
+    "stages": {
+        "first": {"stage": "write", "text": "a"},
+        "second": {"stage": "write", "text": "b"},
+        "all": {"stage": "join", "pieces": ["first", "second"]},
+        "base": {"stage": "count", "corpus": "all", "steps": 2},
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _toys() -> None:
+    toy_stages.register()
+
+
+def write_recipe(folder: Path, tree: dict[str, Any], name: str = "toy.yaml") -> str:
+    path = folder / name
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return str(path)
+
+
+def changed(**stages: Any) -> dict[str, Any]:
+    return {**GOOD, "stages": {**GOOD["stages"], **stages}}
+
+
+def test_steps_are_typed_and_ordered(tmp_path: Path) -> None:
+    backwards = {**GOOD, "stages": dict(reversed(list(GOOD["stages"].items())))}
+    recipe = load_recipe(write_recipe(tmp_path, backwards))
+    order = list(recipe.steps)
+    assert order.index("all") > max(order.index("first"), order.index("second"))
+    assert order[-1] == "base"
+    assert isinstance(recipe.steps["base"].config, toy_stages.CountConfig)
+    assert recipe.steps["all"].parents == {"pieces": ["first", "second"], "other": []}
+
+
+def test_set_changes_values_of_any_type(tmp_path: Path) -> None:
+    settings = [
+        "stages.base.steps=10",
+        "seed=3",
+        "store=elsewhere",
+        "stages.all.pieces.1=first",
+        "stages.first.shape.rows=4",
+        "pricing.cpu_core_hour=0.1",
+    ]
+    recipe = load_recipe(write_recipe(tmp_path, GOOD), settings)
+    base = recipe.steps["base"].config
+    assert isinstance(base, toy_stages.CountConfig) and base.steps == 10
+    assert (recipe.file.seed, recipe.file.store) == (3, "elsewhere")
+    assert recipe.steps["all"].parents["pieces"] == ["first", "first"]
+    assert recipe.steps["first"].config.model_dump()["shape"] == {"rows": 4}
+    assert recipe.file.pricing.cpu_core_hour == 0.1
+
+
+def test_extends_lays_one_recipe_over_another(tmp_path: Path) -> None:
+    write_recipe(tmp_path, GOOD)
+    over = {
+        "extends": "toy.yaml",
+        "name": "more",
+        "stages": {
+            "base": {"steps": 7},
+            "first": {"stage": "write", "text": "z"},
+            "second": None,
+            "all": {"pieces": ["first"]},
+        },
+    }
+    recipe = load_recipe(write_recipe(tmp_path, over, "more.yaml"))
+    assert recipe.name == "more"
+    assert set(recipe.steps) == {"first", "all", "base"}
+    assert recipe.steps["base"].config.model_dump()["steps"] == 7
+    assert recipe.steps["base"].parents["corpus"] == ["all"]
+
+
+def test_extends_in_a_circle(tmp_path: Path) -> None:
+    write_recipe(tmp_path, {**GOOD, "extends": "b.yaml"}, "a.yaml")
+    path = write_recipe(tmp_path, {**GOOD, "extends": "a.yaml"}, "b.yaml")
+    with pytest.raises(UserError, match=r"circle: b\.yaml -> a\.yaml -> b\.yaml"):
+        load_recipe(path)
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    (
+        changed(base={"stage": "count", "corpus": "all", "stepps": 3}),
+        r"stages\.base\.stepps: there is no key 'stepps'; did you mean 'steps'",
+    ),
+    (
+        changed(base={"stage": "count", "corpus": "all", "steps": "many"}),
+        r"stages\.base\.steps: found 'many', expected a valid integer",
+    ),
+    (
+        changed(base={"stage": "count", "corpus": "all", "steps": 0}),
+        r"stages\.base\.steps: found 0, expected greater than or equal to 1",
+    ),
+    (changed(base={"stage": "count"}), r"stages\.base\.corpus: missing"),
+    (
+        changed(base={"stage": "cuont", "corpus": "all"}),
+        r"stages\.base\.stage: there is no stage 'cuont'; did you mean 'count'",
+    ),
+    (changed(base={"corpus": "all"}), r"stages\.base has no key 'stage'"),
+    (
+        changed(base={"stage": "count", "corpus": "first"}),
+        r"stages\.base\.corpus: found 'first', which is of kind 'examples', expected 'corpus'",
+    ),
+    (
+        changed(
+            one={"stage": "count", "corpus": "all", "model": "two"},
+            two={"stage": "count", "corpus": "all", "model": "one"},
+        ),
+        r"circle: one -> two -> one",
+    ),
+    ({**GOOD, "nmae": "x"}, r"nmae: there is no key 'nmae'; did you mean 'name'"),
+    ({**GOOD, "name": "artifacts"}, r"cannot be called 'artifacts'"),
+    ({**GOOD, "name": "work"}, r"cannot be called 'work'"),
+    ({**GOOD, "name": "../up"}, r"name: found '\.\./up'"),
+    ({**GOOD, "pricing": {"gpu_hours": 1}}, r"pricing\.gpu_hours: .*did you mean 'gpu_hour'"),
+    ({**GOOD, "seed": "x"}, r"seed: found 'x', expected a valid integer"),
+    ({"name": "none"}, r"stages: missing"),
+]
+
+
+@pytest.mark.parametrize(("tree", "sentence"), BAD, ids=[sentence[:40] for _, sentence in BAD])
+def test_a_bad_recipe_is_a_clear_sentence(
+    tmp_path: Path, tree: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        load_recipe(write_recipe(tmp_path, tree))
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("steps", "expected path=value"),
+        ("stages.bse.steps=1", "no stage is called 'bse'; did you mean 'base'"),
+        ("stages.all.pieces.5=x", "is a list of 2"),
+        ("seed.x=1", "nothing inside|seed"),
+        ("seed=[1", "not a YAML value"),
+    ],
+)
+def test_a_bad_setting_is_a_clear_sentence(tmp_path: Path, setting: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        load_recipe(write_recipe(tmp_path, {**GOOD, "seed": 1}), [setting])
+
+
+def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no recipe 'nowhere'"):
+        load_recipe("nowhere")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(UserError, match="holds list, expected a mapping"):
+        load_recipe(str(tmp_path / "list.yaml"))
+    (tmp_path / "broken.yaml").write_text("a: [")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_recipe(str(tmp_path / "broken.yaml"))
+
+
+@pytest.mark.parametrize("name", builtin_recipes())
+def test_built_in_recipes_load(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    for step in recipe.steps.values():
+        above = [parent for parents in step.parents.values() for parent in parents]
+        assert set(above) <= set(recipe.steps), f"{step.name} names what the recipe has not"
