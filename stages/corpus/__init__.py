@@ -1,0 +1,84 @@
+"""The corpus stage: crawls and other sources in, clean documents with an exact ledger out."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from stages.stage import Stage, StageConfig, execution, parent
+
+
+class Source(BaseModel):
+    """One source: a `path` (file or folder), or the prose of `installed_packages`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    path: str | None = None
+    installed_packages: list[str] | None = None
+    """Distribution names, or ["all"]: their documentation and docstrings."""
+    name: str | None = None
+    """What ids and ledgers call it; the folder's or file's name if not given."""
+    format: Literal["auto", "archive", "jsonl", "parquet", "tar", "pages"] = "auto"
+    language: str | None = None
+    """Set it to skip language identification."""
+    max_bytes: int | None = Field(default=None, gt=0)
+    """Read at most this much: of each file, or of all packages together (shared out evenly)."""
+    quality: Literal["web", "prose", "none"] | None = None
+    """Which filters judge it; "prose" for packages and "web" for all else if not given."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Source:
+        if (self.path is None) == (self.installed_packages is None):
+            raise ValueError("a source has either `path` or `installed_packages`, not both or neither")
+        return self
+
+    @property
+    def profile(self) -> Literal["web", "prose", "none"]:
+        return self.quality or ("prose" if self.installed_packages else "web")
+
+
+class Config(StageConfig):
+    """What becomes the corpus, and how it is judged."""
+
+    crawls: list[str] = parent("examples", many=True, optional=True)
+    """Crawl artifacts: archives, with a truth.jsonl where they were generated."""
+    sources: list[Source] = Field(default_factory=list)
+    decontaminate: list[str] = parent("examples", many=True, optional=True)
+    """Problem artifacts: documents that hold an evaluation question are dropped."""
+    languages: list[str] = Field(default=["en", "zh"], min_length=1)
+    language_threshold: float = Field(default=0.3, gt=0, le=1)
+    quality: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
+    """Language -> datatrove filter (gopher_repetition, gopher_quality, c4, fineweb) -> its settings."""
+    duplicate_similarity: float = Field(default=0.8, gt=0, le=1)
+    """Jaccard similarity of word 5-grams from which two documents are near duplicates."""
+    mask_personal_data: bool = True
+    heldout_fraction: float = Field(default=0.02, ge=0, lt=1)
+    max_page_bytes: int = Field(default=16 << 20, gt=0)
+    documents_per_file: int = Field(default=20_000, gt=0)
+    samples_per_reason: int = Field(default=5, ge=0)
+    """How many dropped documents of each reason to keep for reading."""
+    workers: int | None = execution(None, ge=0)
+    """Ray actors that read units; as many as cores if not given; 0 works in this process, without Ray."""
+
+    @model_validator(mode="after")
+    def _some_input(self) -> Config:
+        if not self.crawls and not self.sources:
+            raise ValueError("nothing to read: name `crawls` or give `sources`")
+        return self
+
+
+def fingerprint(config: Config) -> Any:
+    """Stands for the files and packages outside the store in the artifact's id."""
+    from stages.corpus.sources import fingerprint_sources
+
+    return fingerprint_sources(config.sources)
+
+
+STAGE = Stage(
+    name="corpus",
+    kind="corpus",
+    version=1,
+    config=Config,
+    entry="stages.corpus.run:run",
+    fingerprint=fingerprint,
+)

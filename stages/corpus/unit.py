@@ -1,0 +1,221 @@
+"""One unit through all steps that look at one document at a time, committed by a rename.
+
+The folder of a committed unit holds
+
+* `documents.parquet`: what was kept, with the columns of a corpus;
+* `outcomes.parquet`: one row for every record read: where it was, its size, and the step and reason
+  that dropped it (step "kept" if none did): the ledger is a sum over these rows;
+* `keys.npy`, `key_ends.npy`: (band key, row) pairs sorted by the partition that the key falls in;
+* `shingles.npy`, `shingle_ends.npy`: each kept document's shingle set;
+* `dropped.jsonl`, `quarantine.jsonl`: samples of what was dropped, everything that was broken.
+
+It is a function of the unit and the settings: a unit that is done again gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.corpus.sources import Job
+from stages.text import charset, dedup, extraction, language, privacy
+from stages.text.archives import Damaged, Page, Record, Skipped
+from stages.text.decontamination import Decontaminator
+from stages.text.documents import Document, write_documents
+from stages.text.quality import Overrides, QualityFilters
+from stages.text.readers import read_unit
+
+PARTITIONS = 16
+OUTCOMES = pa.schema(
+    [
+        ("offset", pa.int64()),
+        ("url", pa.string()),
+        ("id", pa.string()),
+        ("bytes", pa.int64()),
+        ("language", pa.string()),
+        ("step", pa.string()),
+        ("reason", pa.string()),
+        ("masked", pa.int64()),
+    ]
+)
+_SAMPLE_CHARS = 600
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker needs to know besides its unit."""
+
+    languages: Sequence[str]
+    language_threshold: float
+    quality: dict[str, Overrides]
+    mask_personal_data: bool
+    max_page_bytes: int
+    samples_per_reason: int
+    evaluation: Sequence[str] = ()
+    training: Sequence[str] = ()
+
+
+@dataclass
+class Outcome:
+    """What became of one record."""
+
+    offset: int
+    url: str
+    bytes: int
+    id: str = ""
+    language: str = ""
+    step: str = "kept"
+    reason: str = ""
+    masked: int = 0
+    text: str = ""
+    detail: str = ""
+
+
+@dataclass
+class _Collected:
+    outcomes: list[Outcome] = field(default_factory=list)
+    documents: list[Document] = field(default_factory=list)
+    shingles: list[np.ndarray] = field(default_factory=list)
+    masked: Counter[str] = field(default_factory=Counter)
+    searched: Counter[str] = field(default_factory=Counter)
+
+
+def document_id(unit_key: str, offset: int, url: str) -> str:
+    """128 bits in hex of where the record lies: the same on every machine."""
+    place = f"{unit_key}\0{offset}\0{url}".encode("utf-8", "replace")
+    return hashlib.blake2b(place, digest_size=16).hexdigest()
+
+
+class UnitWorker:
+    """Holds the models and filters, and takes unit after unit."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.filters = QualityFilters(settings.quality)
+        self.decontaminator = Decontaminator(settings.evaluation, settings.training)
+
+    def __call__(self, job: Job) -> str:
+        """Read, judge and commit one unit; returns the name of its folder."""
+        collected = _Collected()
+        for record in read_unit(job.unit):
+            outcome = self._judge(record, job, collected)
+            collected.outcomes.append(outcome)
+        temporary = self.folder / f"{job.folder}.part-{os.getpid()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        _write(collected, temporary, self.settings.samples_per_reason)
+        final = self.folder / job.folder
+        if not final.exists():
+            temporary.rename(final)
+        shutil.rmtree(temporary, ignore_errors=True)
+        return job.folder
+
+    def _judge(self, record: Record, job: Job, collected: _Collected) -> Outcome:
+        outcome = Outcome(record.offset, record.url, record.size)
+        if isinstance(record, Skipped):
+            outcome.step, outcome.reason = "read", record.reason
+        elif isinstance(record, Damaged):
+            outcome.step, outcome.reason, outcome.detail = "quarantine", record.reason, record.detail
+        else:
+            try:
+                self._steps(record, job, outcome, collected)
+            except Exception as error:  # a page that breaks a library must not stop the run
+                outcome.step, outcome.reason = "quarantine", f"error_{type(error).__name__}"
+                outcome.detail = str(error)[:500]
+        return outcome
+
+    def _steps(self, page: Page, job: Job, outcome: Outcome, collected: _Collected) -> None:
+        """The steps in order; each that refuses sets `step` and `reason` and ends the page's way."""
+        settings = self.settings
+        text = page.text if page.text is not None else charset.decode(page.body, page.charset)[0]
+        if page.media_type == "text/html":
+            text = extraction.extract_main_text(text)
+        text = outcome.text = extraction.tidy(text)
+        if not text:
+            outcome.step, outcome.reason = "extraction", "no_text"
+            return
+        outcome.language = (
+            job.unit.language
+            or page.language
+            or language.identify(text, settings.languages, settings.language_threshold)
+        )
+        if outcome.language not in settings.languages:
+            outcome.step, outcome.reason = "language", outcome.language
+            return
+        verdict = self.filters.verdict(text, outcome.language, job.profile)
+        if not verdict.kept:
+            outcome.step, outcome.reason = verdict.filter, verdict.reason
+            return
+        collected.searched["documents"] += 1
+        hit = self.decontaminator.find(verdict.text)
+        if hit is not None:
+            outcome.step, outcome.reason = "decontamination", hit.how
+            return
+        self._keep(page, job, verdict.text, outcome, collected)
+
+    def _keep(self, page: Page, job: Job, text: str, outcome: Outcome, collected: _Collected) -> None:
+        if self.settings.mask_personal_data:
+            text, kinds = privacy.mask(text)
+            outcome.masked = kinds.total()
+            collected.masked += kinds
+        found = dedup.shingles(text, outcome.language)
+        outcome.id = document_id(job.unit.key, page.offset, page.url)
+        collected.shingles.append(found)
+        collected.documents.append(
+            Document(outcome.id, text, page.url, job.unit.key, outcome.language, "", page.offset)
+        )
+
+
+def _write(collected: _Collected, folder: Path, samples: int) -> None:
+    write_documents(collected.documents, folder / "documents.parquet")
+    rows = [{name: getattr(o, name) for name in OUTCOMES.names} for o in collected.outcomes]
+    pq.write_table(pa.Table.from_pylist(rows, OUTCOMES), folder / "outcomes.parquet", compression="zstd")
+    _write_keys(collected, folder)
+    _write_samples(collected.outcomes, folder, samples)
+    counts = {"masked": dict(sorted(collected.masked.items())), **collected.searched}
+    (folder / "counts.json").write_text(json.dumps(counts, sort_keys=True))
+
+
+def _write_keys(collected: _Collected, folder: Path) -> None:
+    pairs = [
+        (key, row)
+        for row, (document, found) in enumerate(zip(collected.documents, collected.shingles, strict=True))
+        for key in (dedup.exact_key(document.text), *dedup.band_keys(found))
+    ]
+    keys = np.asarray(pairs, dtype=np.uint64).reshape(-1, 2)
+    partition = keys[:, 0] % PARTITIONS
+    keys = keys[np.lexsort((keys[:, 1], keys[:, 0], partition))]
+    ends = np.searchsorted(np.sort(partition), np.arange(PARTITIONS), side="right")
+    sizes = [found.size for found in collected.shingles]
+    np.save(folder / "keys.npy", keys)
+    np.save(folder / "key_ends.npy", ends.astype(np.int64))
+    np.save(folder / "shingles.npy", np.concatenate(collected.shingles or [np.empty(0, np.uint64)]))
+    np.save(folder / "shingle_ends.npy", np.cumsum([0, *sizes]).astype(np.int64))
+
+
+def _write_samples(outcomes: Sequence[Outcome], folder: Path, samples: int) -> None:
+    taken: Counter[tuple[str, str]] = Counter()
+    dropped: list[dict[str, Any]] = []
+    quarantine: list[dict[str, Any]] = []
+    for o in outcomes:
+        place = {"url": o.url, "offset": o.offset, "bytes": o.bytes, "reason": o.reason}
+        if o.step == "quarantine":
+            quarantine.append(place | {"detail": o.detail})
+        elif o.step != "kept" and taken[(o.step, o.reason)] < samples:
+            taken[(o.step, o.reason)] += 1
+            dropped.append(place | {"step": o.step, "language": o.language, "text": o.text[:_SAMPLE_CHARS]})
+    for name, rows in (("dropped.jsonl", dropped), ("quarantine.jsonl", quarantine)):
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / name).write_text("".join(lines), encoding="utf-8", errors="replace")

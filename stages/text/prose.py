@@ -1,0 +1,98 @@
+"""Real prose that every installation has: the documentation and docstrings of installed packages.
+
+README texts come from each distribution's metadata, documentation from its .md, .rst and .txt files, and
+docstrings from its modules by parsing, never importing, them. The order is fixed: packages by name,
+files by path.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from cluster.errors import UserError
+from stages.text.archives import Page
+
+_DOCUMENTATION = (".md", ".rst")
+_MAX_MODULE_BYTES = 1 << 20
+_MIN_DOCSTRING_CHARS = 80
+_SKIPPED_PARTS = re.compile(r"(^|/)(tests?|testing|_vendor|vendored?|licen[sc]es?|locale)(/|$)|test_", re.I)
+
+
+def distributions(names: Sequence[str]) -> list[metadata.Distribution]:
+    """The installed distributions of these names, sorted; ("all",) means every one."""
+    found = {d.metadata["Name"].lower(): d for d in metadata.distributions() if d.metadata["Name"]}
+    if tuple(names) == ("all",):
+        return [found[name] for name in sorted(found)]
+    missing = [name for name in names if name.lower() not in found]
+    if missing:
+        raise UserError(
+            f"installed_packages names {', '.join(missing)}, which this environment does not have:"
+            " install them, or name others (`pip list` shows them; 'all' takes every one)"
+        )
+    return [found[name.lower()] for name in sorted(set(names), key=str.lower)]
+
+
+def package_versions(names: Sequence[str]) -> dict[str, str]:
+    """Name -> version of the distributions read: what stands for this source in an artifact's id."""
+    return {d.metadata["Name"]: d.version for d in distributions(names)}
+
+
+def read_packages(names: Sequence[str]) -> Iterator[Page]:
+    """The packages' prose as plain-text pages, one per README, documentation file or module."""
+    for distribution in distributions(names):
+        name = distribution.metadata["Name"]
+        for number, (place, text) in enumerate(_texts(distribution)):
+            body = text.encode("utf-8", "replace")
+            if body:
+                url = f"package:{name}@{distribution.version}/{place}"
+                yield Page(url, body, number, "text/plain", "utf-8", text)
+
+
+def _texts(distribution: metadata.Distribution) -> Iterator[tuple[str, str]]:
+    description = distribution.metadata.get_payload() or distribution.metadata.get("Description")
+    if isinstance(description, str) and description.strip():
+        yield "METADATA", description
+    for file in sorted(distribution.files or (), key=str):
+        place = file.as_posix()
+        if _SKIPPED_PARTS.search(place) or ".dist-info/" in place or place.startswith(".."):
+            continue
+        path = Path(str(file.locate()))
+        if place.endswith(_DOCUMENTATION):
+            text = _read(path)
+        elif place.endswith(".py"):
+            text = "\n\n".join(docstrings(_read(path)))
+        else:
+            continue
+        if text.strip():
+            yield place, text
+
+
+def _read(path: Path) -> str:
+    if not path.is_file() or path.stat().st_size > _MAX_MODULE_BYTES:
+        return ""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def docstrings(source: str) -> list[str]:
+    """The docstrings of a module, its classes and functions, in order; [] if it does not parse."""
+    if '"""' not in source and "'''" not in source:
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old modules' escape sequences are their own affair
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    return [text for text in _docstrings_under(tree) if len(text) >= _MIN_DOCSTRING_CHARS]
+
+
+def _docstrings_under(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    yield ast.get_docstring(node) or ""
+    for child in node.body:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _docstrings_under(child)

@@ -1,0 +1,159 @@
+"""Quality verdicts: datatrove's Gopher, C4 and FineWeb filters, with settings per language.
+
+The filters are datatrove's own classes with our word tokenizer put in; the order is the cheapest first,
+as FineWeb runs them. English uses datatrove's defaults, and like FineWeb keeps C4's lines without
+terminal punctuation. Chinese differs where the defaults measure English (every change is named below):
+
+* a word by jieba has 1-2 characters, so mean word length may be 1 to 6 instead of 3 to 10;
+* jieba counts punctuation as words, so 60 % of them must hold a letter instead of 80 %;
+* stop words are Chinese; pages of 30 words are long enough;
+* C4 splits lines at spaces and ends them with ASCII punctuation: its rules on words per line, longest
+  word and terminal punctuation are off, and 3 sentences are enough;
+* a line of 10 characters is a short one instead of 30, and a repeated line may make up 10 % of the page
+  instead of 1 % (a repeated phrase weighs more where a page has fewer characters).
+
+"prose" is for documentation that no crawl's boilerplate surrounds: length, letters and gross repetition
+only (a reference repeats the phrases of its parameters on every page).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from datatrove.data import Document
+from datatrove.pipeline.filters import (
+    C4QualityFilter,
+    FineWebQualityFilter,
+    GopherQualityFilter,
+    GopherRepetitionFilter,
+)
+from datatrove.pipeline.filters.base_filter import BaseFilter
+
+from cluster.errors import UserError
+from stages.text.words import word_tokenizer
+
+Profile = Literal["web", "prose", "none"]
+Overrides = Mapping[str, Mapping[str, Any]]
+
+FILTERS: dict[str, type[BaseFilter]] = {
+    "gopher_repetition": GopherRepetitionFilter,
+    "gopher_quality": GopherQualityFilter,
+    "c4": C4QualityFilter,
+    "fineweb": FineWebQualityFilter,
+}
+_CHINESE_STOP_WORDS = ["的", "了", "在", "是", "和", "有", "不", "这", "也", "就", "都", "与", "为", "等", "中", "一"]
+_EUROPEAN: dict[str, dict[str, Any]] = {"c4": {"filter_no_terminal_punct": False}}
+_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "en": _EUROPEAN,
+    "zh": {
+        "gopher_quality": {
+            "min_doc_words": 30,
+            "min_avg_word_length": 1,
+            "max_avg_word_length": 6,
+            "max_non_alpha_words_ratio": 0.6,
+            "stop_words": _CHINESE_STOP_WORDS,
+        },
+        "c4": {
+            "filter_no_terminal_punct": False,
+            "min_words_per_line": -1,
+            "max_word_length": -1,
+            "min_num_sentences": 3,
+        },
+        "fineweb": {"short_line_length": 10, "char_duplicates_ratio": 0.1},
+    },
+}
+_PROSE: dict[str, dict[str, Any]] = {
+    "gopher_repetition": {
+        "dup_line_frac": 0.5,
+        "dup_para_frac": 0.5,
+        "dup_line_char_frac": 0.4,
+        "dup_para_char_frac": 0.4,
+        "dup_n_grams": ((5, 0.45), (10, 0.4)),
+    },
+    "gopher_quality": {
+        "max_symbol_word_ratio": None,
+        "max_bullet_lines_ratio": None,
+        "max_non_alpha_words_ratio": 0.4,
+        "min_avg_word_length": 2,
+        "min_stop_words": 1,
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`kept`, or the filter and the reason it gave. `text` is what is left: C4 drops single lines."""
+
+    kept: bool
+    text: str
+    filter: str = ""
+    reason: str = ""
+
+
+def settings(language: str, profile: Profile, overrides: Overrides | None = None) -> dict[str, dict[str, Any]]:
+    """Filter -> arguments, in the order they run, for a language and a profile."""
+    if profile == "none":
+        return {}
+    if profile == "prose":
+        chosen = {name: dict(_PROSE[name]) for name in _PROSE}
+        if language == "zh":
+            for name in chosen:
+                chosen[name] |= _SETTINGS["zh"].get(name, {})
+    else:
+        base = _SETTINGS.get(language, _no_stop_words(_EUROPEAN))
+        chosen = {name: dict(base.get(name, {})) for name in FILTERS}
+    for name, arguments in (overrides or {}).items():
+        if name in chosen:
+            chosen[name] |= arguments
+    return chosen
+
+
+def _no_stop_words(base: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """English stop words mean nothing in a language that has no list here."""
+    return base | {"gopher_quality": {"min_stop_words": None}}
+
+
+def check_overrides(overrides: Mapping[str, Overrides]) -> None:
+    """language -> filter -> arguments; an unknown filter or argument is a UserError."""
+    for language, filters in overrides.items():
+        for name, arguments in filters.items():
+            if name not in FILTERS:
+                raise UserError(f"quality.{language}.{name}: no such filter; there are {', '.join(FILTERS)}")
+            known = set(inspect.signature(FILTERS[name].__init__).parameters)
+            known -= {"self", "exclusion_writer", "language"}
+            for argument in set(arguments) - known:
+                raise UserError(
+                    f"quality.{language}.{name}.{argument}: datatrove's {FILTERS[name].__name__} has no such"
+                    f" setting; it has {', '.join(sorted(known))}"
+                )
+
+
+class QualityFilters:
+    """The filters of every language met so far, made once each."""
+
+    def __init__(self, overrides: Mapping[str, Overrides] | None = None) -> None:
+        self._overrides = overrides or {}
+        self._filters: dict[tuple[str, Profile], list[tuple[str, BaseFilter]]] = {}
+
+    def verdict(self, text: str, language: str, profile: Profile = "web") -> Verdict:
+        """Run the filters in order; the first that refuses decides."""
+        document = Document(text=text, id="")
+        for name, quality_filter in self._of(language, profile):
+            answer = quality_filter.filter(document)
+            kept, reason = answer if isinstance(answer, tuple) else (answer, "")
+            if not kept:
+                return Verdict(False, text, name, reason or "refused")
+        return Verdict(True, document.text)
+
+    def _of(self, language: str, profile: Profile) -> list[tuple[str, BaseFilter]]:
+        key = (language, profile)
+        if key not in self._filters:
+            tokenizer = cast(Any, word_tokenizer(language))
+            chosen = settings(language, profile, self._overrides.get(language))
+            self._filters[key] = [
+                (name, FILTERS[name](language=tokenizer, **arguments)) for name, arguments in chosen.items()
+            ]
+        return self._filters[key]

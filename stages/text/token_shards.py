@@ -1,0 +1,206 @@
+"""Indexed binary token shards, and batches that are a pure function of (seed, step).
+
+A folder holds, for each shard, `tokens-00000.bin` (little-endian uint16, or uint32 when the vocabulary
+needs it), `tokens-00000.starts.npy` (int64: where each document begins in the shard) and
+`tokens-00000.ids.txt` (their ids, one a line), and `index.json`, which lists them. Every document ends
+with the end-of-text token.
+
+The shards are read as one long sequence cut into fixed windows. Each epoch visits every window once,
+in an order given by a keyed permutation of the window's number, so nothing is shuffled, stored or
+iterated: sample k of the run is found in constant time, by any worker.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.errors import UserError
+from stages.text.permutation import permute
+
+INDEX = "index.json"
+IGNORED_LABEL = -100
+
+
+class TokenWriter:
+    """Appends encoded documents to shards of about `shard_tokens` tokens. Close it to write the index."""
+
+    def __init__(
+        self, folder: Path, vocabulary_size: int, end_of_text: int, shard_tokens: int = 1 << 24
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.vocabulary_size = vocabulary_size
+        self.end_of_text = end_of_text
+        self.shard_tokens = shard_tokens
+        self.dtype = np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
+        self._shards: list[dict[str, Any]] = []
+        self._open_shard()
+
+    def _open_shard(self) -> None:
+        self._parts: list[np.ndarray] = []
+        self._starts: list[int] = []
+        self._ids: list[str] = []
+        self._length = 0
+
+    def add(self, document_id: str, token_ids: Sequence[int]) -> None:
+        """Append a document; the end-of-text token is added here."""
+        tokens = np.empty(len(token_ids) + 1, dtype=self.dtype)
+        tokens[:-1] = token_ids
+        tokens[-1] = self.end_of_text
+        self._starts.append(self._length)
+        self._ids.append(document_id)
+        self._parts.append(tokens)
+        self._length += len(tokens)
+        if self._length >= self.shard_tokens:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._ids:
+            return
+        name = f"tokens-{len(self._shards):05d}"
+        np.concatenate(self._parts).tofile(self.folder / f"{name}.bin")
+        np.save(self.folder / f"{name}.starts.npy", np.asarray(self._starts, dtype="<i8"))
+        (self.folder / f"{name}.ids.txt").write_text("\n".join(self._ids) + "\n", encoding="utf-8")
+        self._shards.append({"name": name, "tokens": self._length, "documents": len(self._ids)})
+        self._open_shard()
+
+    def close(self) -> dict[str, Any]:
+        """Write what is left and `index.json`; returns the index."""
+        self._flush()
+        index = {
+            "dtype": self.dtype.str,
+            "vocabulary_size": self.vocabulary_size,
+            "end_of_text": self.end_of_text,
+            "tokens": sum(shard["tokens"] for shard in self._shards),
+            "documents": sum(shard["documents"] for shard in self._shards),
+            "shards": self._shards,
+        }
+        (self.folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+        return index
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Arrays int64 [rows, length].
+
+    `labels` are already shifted: `labels[i, t]` is the token after `input_ids[i, t]`, or -100 where that
+    token begins another document. `document_ids` number the documents over all shards; equal numbers may
+    attend to each other.
+    """
+
+    input_ids: np.ndarray
+    labels: np.ndarray
+    document_ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a token of a batch comes from: the document and the position in its tokens."""
+
+    document_id: str
+    token: int
+
+
+class TokenShards:
+    """Read-only view of a folder of shards; memory-mapped, so opening costs nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / INDEX
+        if not path.exists():
+            raise UserError(f"{folder} holds no {INDEX}: it is not a folder of token shards")
+        index = json.loads(path.read_text(encoding="utf-8"))
+        self.folder = folder
+        self.vocabulary_size: int = index["vocabulary_size"]
+        self.end_of_text: int = index["end_of_text"]
+        self.tokens: int = index["tokens"]
+        self.documents: int = index["documents"]
+        dtype = np.dtype(index["dtype"])
+        self._names: list[str] = [shard["name"] for shard in index["shards"]]
+        self._data = [np.memmap(folder / f"{name}.bin", dtype=dtype, mode="r") for name in self._names]
+        self._starts = [np.load(folder / f"{n}.starts.npy", mmap_mode="r") for n in self._names]
+        self._shard_ends = np.cumsum([0] + [shard["tokens"] for shard in index["shards"]])
+        self._first_document = np.cumsum([0] + [shard["documents"] for shard in index["shards"]])
+
+    def windows(self, length: int) -> int:
+        """How many samples of `length` tokens an epoch has; the last token of all has no successor."""
+        count = (self.tokens - 1) // length
+        if count < 1:
+            raise UserError(
+                f"{self.folder} holds {self.tokens} tokens, fewer than one sequence of {length} needs:"
+                " give more text, or a shorter sequence"
+            )
+        return count
+
+    def span(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens [start, stop) of the whole sequence and the number of each one's document."""
+        tokens = np.empty(stop - start, dtype=np.int64)
+        documents = np.empty(stop - start, dtype=np.int64)
+        shard = int(np.searchsorted(self._shard_ends, start, side="right")) - 1
+        at = start
+        while at < stop:
+            base, end = int(self._shard_ends[shard]), min(stop, int(self._shard_ends[shard + 1]))
+            part = slice(at - start, end - start)
+            tokens[part] = self._data[shard][at - base : end - base]
+            position = np.arange(at - base, end - base)
+            inside = np.searchsorted(self._starts[shard], position, side="right") - 1
+            documents[part] = inside + self._first_document[shard]
+            at, shard = end, shard + 1
+        return tokens, documents
+
+    def window_starts(self, step: int, rows: int, length: int, seed: int) -> np.ndarray:
+        """Where each row of a step begins in the whole sequence, int64 [rows]."""
+        count = self.windows(length)
+        sample = np.arange(step * rows, (step + 1) * rows, dtype=np.int64)
+        epoch, number = sample // count, sample % count
+        starts = [permute(int(n), count, (seed, int(e))) for n, e in zip(number, epoch, strict=True)]
+        return np.asarray(starts, dtype=np.int64) * length
+
+    def batch(
+        self, step: int, rows: int, length: int, seed: int, rank: int = 0, world: int = 1
+    ) -> TokenBatch:
+        """The batch of a step: a pure function of (seed, step, rows, length).
+
+        With `world` > 1 only this `rank`'s contiguous rows are read: the ranks' parts, one after the
+        other, are the batch of one rank.
+        """
+        starts = self.window_starts(step, rows, length, seed)
+        starts = starts[rank * rows // world : (rank + 1) * rows // world]
+        shape = (len(starts), length)
+        batch = TokenBatch(*(np.empty(shape, dtype=np.int64) for _ in range(3)))
+        for row, start in enumerate(starts.tolist()):
+            tokens, documents = self.span(start, start + length + 1)
+            same = documents[1:] == documents[:-1]
+            batch.input_ids[row] = tokens[:-1]
+            batch.labels[row] = np.where(same, tokens[1:], IGNORED_LABEL)
+            batch.document_ids[row] = documents[:-1]
+        return batch
+
+    def trace(self, step: int, row: int, position: int, rows: int, length: int, seed: int) -> Place:
+        """The document, and the token in it, behind one position of one batch."""
+        start = int(self.window_starts(step, rows, length, seed)[row]) + position
+        shard = int(np.searchsorted(self._shard_ends, start, side="right")) - 1
+        inside = start - int(self._shard_ends[shard])
+        number = int(np.searchsorted(self._starts[shard], inside, side="right")) - 1
+        ids = (self.folder / f"{self._names[shard]}.ids.txt").read_text(encoding="utf-8").splitlines()
+        return Place(ids[number], inside - int(self._starts[shard][number]))
+
+
+def write_tokens(
+    folder: Path,
+    documents: Iterable[tuple[str, Sequence[int]]],
+    vocabulary_size: int,
+    end_of_text: int,
+    shard_tokens: int = 1 << 24,
+) -> TokenShards:
+    """Write (id, tokens) pairs as shards and open them."""
+    writer = TokenWriter(folder, vocabulary_size, end_of_text, shard_tokens)
+    for document_id, token_ids in documents:
+        writer.add(document_id, token_ids)
+    writer.close()
+    return TokenShards(folder)
