@@ -29,7 +29,9 @@ class Source(BaseModel):
     @model_validator(mode="after")
     def _one_kind(self) -> Source:
         if (self.path is None) == (self.installed_packages is None):
-            raise ValueError("a source has either `path` or `installed_packages`, not both or neither")
+            raise ValueError(
+                "a source has either `path` or `installed_packages`, not both or neither"
+            )
         return self
 
     @property

@@ -68,7 +68,9 @@ class PartitionWorker:
         seen: set[tuple[int, int]] = set()
         edges: list[tuple[int, int]] = []
         for bucket in dedup.buckets(keys):
-            edges += dedup.verified_edges(numbers[bucket].tolist(), shingles_of, self.threshold, seen)
+            edges += dedup.verified_edges(
+                numbers[bucket].tolist(), shingles_of, self.threshold, seen
+            )
         path = self.out / f"edges-{partition:03d}.npy"
         temporary = path.with_name(f"{path.name}.part-{os.getpid()}")
         with temporary.open("wb") as file:

@@ -44,7 +44,9 @@ class Ledger:
         languages: dict[str, dict[str, int]] = {}
         quarantined: dict[str, int] = {}
         for (step, reason, language), counts in sorted(self._rows.items()):
-            by_language = languages.setdefault(language or "unknown", {"in": 0, "kept": 0, "dropped": 0})
+            by_language = languages.setdefault(
+                language or "unknown", {"in": 0, "kept": 0, "dropped": 0}
+            )
             by_language["in"] += counts["documents"]
             by_language["kept" if step == "kept" else "dropped"] += counts["documents"]
             if step == "quarantine":

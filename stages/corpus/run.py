@@ -74,7 +74,9 @@ def _workers(config: Config, context: Context) -> int:
     return config.workers or session.cores()
 
 
-def _read_units(jobs: Sequence[Job], settings: Settings, context: Context, workers: int) -> list[Path]:
+def _read_units(
+    jobs: Sequence[Job], settings: Settings, context: Context, workers: int
+) -> list[Path]:
     """Commit every unit that is not committed yet; returns their folders in crawl order."""
     folder = context.scratch / "units"
     folder.mkdir(parents=True, exist_ok=True)
@@ -187,12 +189,17 @@ def _survivors(
 def _nothing_kept(ledger: dict[str, Any], folders: Sequence[Path]) -> str:
     found = ledger["in"]["documents"]
     if found == sum(ledger["quarantined"].values()):
-        why = ", ".join(f"{reason} ({n})" for reason, n in ledger["quarantined"].items()) or "no records"
+        why = (
+            ", ".join(f"{reason} ({n})" for reason, n in ledger["quarantined"].items())
+            or "no records"
+        )
         return (
             f"nothing could be read from the {len(folders)} files of the sources: {why}; expected WARC,"
             " WET, ARC, JSONL, Parquet or HTML. Check the paths, or download the files again"
         )
-    steps = {step: sum(r["documents"] for r in by.values()) for step, by in ledger["dropped"].items()}
+    steps = {
+        step: sum(r["documents"] for r in by.values()) for step, by in ledger["dropped"].items()
+    }
     return (
         f"of {found} documents none was kept; dropped by {steps}. Loosen `quality`, add to `languages`, or"
         " give other sources"
@@ -200,7 +207,11 @@ def _nothing_kept(ledger: dict[str, Any], folders: Sequence[Path]) -> str:
 
 
 def _write_books(
-    settings: Settings, books: _Books, truth: list[dict[str, Any]], folders: Sequence[Path], out: Path
+    settings: Settings,
+    books: _Books,
+    truth: list[dict[str, Any]],
+    folders: Sequence[Path],
+    out: Path,
 ) -> None:
     def write(name: str, value: Any) -> None:
         (out / name).write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -215,7 +226,10 @@ def _write_books(
         with (out / name).open("w", encoding="utf-8") as file:
             for folder in folders:
                 for line in (folder / name).read_text(encoding="utf-8").splitlines():
-                    file.write(json.dumps({"unit": folder.name} | json.loads(line), ensure_ascii=False) + "\n")
+                    file.write(
+                        json.dumps({"unit": folder.name} | json.loads(line), ensure_ascii=False)
+                        + "\n"
+                    )
     for folder in folders:
         masked.update(json.loads((folder / "counts.json").read_text())["masked"])
     write("personal_data.json", {"masked_before_dedup": dict(sorted(masked.items()))})
@@ -229,7 +243,8 @@ def _metrics(books: _Books, out: Path) -> Metrics:
         "documents": ledger["kept"]["documents"],
         "quarantined": sum(ledger["quarantined"].values()),
         "dropped": {
-            step: sum(reason["documents"] for reason in by.values()) for step, by in ledger["dropped"].items()
+            step: sum(reason["documents"] for reason in by.values())
+            for step, by in ledger["dropped"].items()
         },
         **dict(sorted(books.counts.items())),
     }

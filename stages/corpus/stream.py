@@ -16,7 +16,9 @@ from cluster.errors import UserError
 class _Actor:
     """What runs in the pool: the worker made there, and the items it is given the numbers of."""
 
-    def __init__(self, make_worker: Callable[[], Callable[[Any], str]], items: Sequence[Any]) -> None:
+    def __init__(
+        self, make_worker: Callable[[], Callable[[Any], str]], items: Sequence[Any]
+    ) -> None:
         self._worker = make_worker()
         self._items = items
 

@@ -16,7 +16,10 @@ from typing import Any
 _WORD = re.compile(r"[\u3400-\u9fff]|\w+")
 DUPLICATES = ("exact_duplicate", "near_duplicate")
 _FILTERS = ("gopher_repetition", "gopher_quality", "c4", "fineweb", "language", "extraction")
-_STEPS = {"quality": (("spam", "gibberish"), _FILTERS), "decontamination": (("leak",), ("decontamination",))}
+_STEPS = {
+    "quality": (("spam", "gibberish"), _FILTERS),
+    "decontamination": (("leak",), ("decontamination",)),
+}
 
 
 def read_truth(crawl: Path) -> list[dict[str, Any]]:
@@ -24,7 +27,9 @@ def read_truth(crawl: Path) -> list[dict[str, Any]]:
     path = crawl / "truth.jsonl"
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [
+        json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+    ]
 
 
 def _score(found: int, flagged: int, planted: int) -> dict[str, Any]:
@@ -38,7 +43,9 @@ def _score(found: int, flagged: int, planted: int) -> dict[str, Any]:
 
 
 def measure(
-    truth: Sequence[dict[str, Any]], outcomes: Mapping[str, dict[str, Any]], texts: Mapping[str, str]
+    truth: Sequence[dict[str, Any]],
+    outcomes: Mapping[str, dict[str, Any]],
+    texts: Mapping[str, str],
 ) -> dict[str, Any]:
     """Scores per step. `outcomes` and `texts` (of kept pages) are by URL; `truth` lists planted pages."""
     pages = [page for page in truth if page["url"] in outcomes]
@@ -64,7 +71,9 @@ def _duplicates(pages: Sequence[dict[str, Any]], step_of: Mapping[str, str]) -> 
     """Of each group, all that reached dedup but one should be dropped by it."""
     groups: dict[str, list[str]] = defaultdict(list)
     for page in pages:
-        groups[page["of"] if page["kind"] in DUPLICATES and page.get("of") else page["url"]].append(page["url"])
+        groups[page["of"] if page["kind"] in DUPLICATES and page.get("of") else page["url"]].append(
+            page["url"]
+        )
     found = flagged = planted = 0
     for group in groups.values():
         reached = [url for url in group if step_of[url] in ("kept", "dedup")]
@@ -86,7 +95,9 @@ def _kept(pages: Sequence[dict[str, Any]], step_of: Mapping[str, str]) -> dict[s
 
 
 def _personal_data(
-    pages: Sequence[dict[str, Any]], outcomes: Mapping[str, dict[str, Any]], texts: Mapping[str, str]
+    pages: Sequence[dict[str, Any]],
+    outcomes: Mapping[str, dict[str, Any]],
+    texts: Mapping[str, str],
 ) -> dict[str, Any]:
     """Planted strings that are gone from kept pages, and masked spans that had been planted."""
     planted = found = masked = 0
@@ -95,13 +106,23 @@ def _personal_data(
         if url in texts:
             strings = page.get("pii") or []
             gone = sum(string not in texts[url] for string in strings)
-            planted, found, masked = planted + len(strings), found + gone, masked + outcomes[url]["masked"]
+            planted, found, masked = (
+                planted + len(strings),
+                found + gone,
+                masked + outcomes[url]["masked"],
+            )
     return _score(min(found, masked), masked, planted) | {"gone": found}
 
 
-def _language(pages: Sequence[dict[str, Any]], outcomes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _language(
+    pages: Sequence[dict[str, Any]], outcomes: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
     """Share of pages that language identification reached and named rightly."""
-    told = [(p["language"], outcomes[p["url"]]["language"]) for p in pages if outcomes[p["url"]]["language"]]
+    told = [
+        (p["language"], outcomes[p["url"]]["language"])
+        for p in pages
+        if outcomes[p["url"]]["language"]
+    ]
     right = sum(a == b for a, b in told)
     return {"accuracy": right / len(told) if told else None, "pages": len(told)}
 
@@ -112,5 +133,9 @@ def _extraction(pages: Sequence[dict[str, Any]], texts: Mapping[str, str]) -> di
     for page in pages:
         if page["kind"] == "good" and page["url"] in texts and page.get("text"):
             a, b = Counter(_WORD.findall(texts[page["url"]])), Counter(_WORD.findall(page["text"]))
-            common, extracted, planted = common + (a & b).total(), extracted + a.total(), planted + b.total()
+            common, extracted, planted = (
+                common + (a & b).total(),
+                extracted + a.total(),
+                planted + b.total(),
+            )
     return _score(common, extracted, planted)

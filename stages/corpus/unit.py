@@ -127,7 +127,11 @@ class UnitWorker:
         if isinstance(record, Skipped):
             outcome.step, outcome.reason = "read", record.reason
         elif isinstance(record, Damaged):
-            outcome.step, outcome.reason, outcome.detail = "quarantine", record.reason, record.detail
+            outcome.step, outcome.reason, outcome.detail = (
+                "quarantine",
+                record.reason,
+                record.detail,
+            )
         else:
             try:
                 self._steps(record, job, outcome, collected)
@@ -165,7 +169,9 @@ class UnitWorker:
             return
         self._keep(page, job, verdict.text, outcome, collected)
 
-    def _keep(self, page: Page, job: Job, text: str, outcome: Outcome, collected: _Collected) -> None:
+    def _keep(
+        self, page: Page, job: Job, text: str, outcome: Outcome, collected: _Collected
+    ) -> None:
         if self.settings.mask_personal_data:
             text, kinds = privacy.mask(text)
             outcome.masked = kinds.total()
@@ -181,7 +187,9 @@ class UnitWorker:
 def _write(collected: _Collected, folder: Path, samples: int) -> None:
     write_documents(collected.documents, folder / "documents.parquet")
     rows = [{name: getattr(o, name) for name in OUTCOMES.names} for o in collected.outcomes]
-    pq.write_table(pa.Table.from_pylist(rows, OUTCOMES), folder / "outcomes.parquet", compression="zstd")
+    pq.write_table(
+        pa.Table.from_pylist(rows, OUTCOMES), folder / "outcomes.parquet", compression="zstd"
+    )
     _write_keys(collected, folder)
     _write_samples(collected.outcomes, folder, samples)
     counts = {"masked": dict(sorted(collected.masked.items())), **collected.searched}
@@ -191,7 +199,9 @@ def _write(collected: _Collected, folder: Path, samples: int) -> None:
 def _write_keys(collected: _Collected, folder: Path) -> None:
     pairs = [
         (key, row)
-        for row, (document, found) in enumerate(zip(collected.documents, collected.shingles, strict=True))
+        for row, (document, found) in enumerate(
+            zip(collected.documents, collected.shingles, strict=True)
+        )
         for key in (dedup.exact_key(document.text), *dedup.band_keys(found))
     ]
     keys = np.asarray(pairs, dtype=np.uint64).reshape(-1, 2)
@@ -215,7 +225,9 @@ def _write_samples(outcomes: Sequence[Outcome], folder: Path, samples: int) -> N
             quarantine.append(place | {"detail": o.detail})
         elif o.step != "kept" and taken[(o.step, o.reason)] < samples:
             taken[(o.step, o.reason)] += 1
-            dropped.append(place | {"step": o.step, "language": o.language, "text": o.text[:_SAMPLE_CHARS]})
+            dropped.append(
+                place | {"step": o.step, "language": o.language, "text": o.text[:_SAMPLE_CHARS]}
+            )
     for name, rows in (("dropped.jsonl", dropped), ("quarantine.jsonl", quarantine)):
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / name).write_text("".join(lines), encoding="utf-8", errors="replace")

@@ -30,7 +30,11 @@ _DOCUMENTS = (
 _TEXT_TYPES = re.compile(r"^(text/(html|plain|markdown)|application/xhtml\+xml)", re.I)
 _NEXT_WARC = re.compile(rb"WARC/\d")
 _GZIP = b"\x1f\x8b\x08"
-_MAGIC: dict[bytes, Any] = {_GZIP: GzipReader, b"\x04\x22\x4d\x18": Lz4Reader, b"\x28\xb5\x2f\xfd": ZstdReader}
+_MAGIC: dict[bytes, Any] = {
+    _GZIP: GzipReader,
+    b"\x04\x22\x4d\x18": Lz4Reader,
+    b"\x28\xb5\x2f\xfd": ZstdReader,
+}
 _ARC_HEADER = re.compile(rb"^(\S.*) (\S+) (\d{4,18}) (\S+) (\S+)\r?\n$")
 
 
@@ -200,7 +204,9 @@ def _page(
         return Damaged("page_too_large", offset, f"more than {limit} bytes", url, limit)
     if not body:
         return Skipped("empty", url, offset, 0)
-    kind = "text/plain" if media_type.lower().startswith(("text/plain", "text/mark")) else "text/html"
+    kind = (
+        "text/plain" if media_type.lower().startswith(("text/plain", "text/mark")) else "text/html"
+    )
     return Page(url, body, offset, kind, charset)
 
 
@@ -232,7 +238,9 @@ def _arc_records(reader: _Lines, max_page_bytes: int) -> Iterator[Record]:
         if not header[1].startswith((b"http:", b"https:")):
             continue  # filedesc:, dns: and other records that are no documents
         if len(block) < length:
-            yield Damaged("truncated_record", offset, f"{len(block)} of {length} bytes", url, len(block))
+            yield Damaged(
+                "truncated_record", offset, f"{len(block)} of {length} bytes", url, len(block)
+            )
             return
         yield _from_http(block, url, media_type, offset, max_page_bytes)
 

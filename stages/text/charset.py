@@ -13,8 +13,18 @@ from resiliparse.parse.encoding import detect_encoding
 
 _META = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]+)""", re.I)
 _XML = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)""", re.I)
-_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-_BROWSER = {"gb2312": "gb18030", "gbk": "gb18030", "iso8859-1": "cp1252", "ascii": "cp1252", "big5": "big5hkscs"}
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_BROWSER = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "iso8859-1": "cp1252",
+    "ascii": "cp1252",
+    "big5": "big5hkscs",
+}
 _MAX_ERROR_SHARE = 0.005
 
 
@@ -47,7 +57,9 @@ def decode(body: bytes, declared: str | None = None) -> tuple[str, str]:
         if body.startswith(mark):
             return body[len(mark) :].decode(codec, "replace"), codec
     head = body[:4096]
-    in_page = [match[1].decode("ascii", "ignore") for p in (_META, _XML) if (match := p.search(head))]
+    in_page = [
+        match[1].decode("ascii", "ignore") for p in (_META, _XML) if (match := p.search(head))
+    ]
     for label in (declared, *in_page):
         codec = _codec(label)
         text = _try(body, codec)

@@ -25,7 +25,9 @@ EXACT_TOKENS = 13
 NEAR_SHARE = 0.7
 MIN_TOKENS = 5
 _SEED_TOKENS = 3
-_TOKEN = re.compile(r"\d+|[\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
+_TOKEN = re.compile(
+    r"\d+|[\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
+)
 
 Gram = tuple[str, ...]
 
@@ -105,7 +107,9 @@ class Decontaminator:
         return None
 
 
-def certificate(decontaminator: Decontaminator, evaluation: Sequence[str], hits: Counter[str]) -> dict[str, Any]:
+def certificate(
+    decontaminator: Decontaminator, evaluation: Sequence[str], hits: Counter[str]
+) -> dict[str, Any]:
     """What was searched, how, and what was found: goes with the corpus for the evaluation to check."""
     digest = hashlib.sha256("\0".join(sorted(evaluation)).encode()).hexdigest()
     return {

@@ -86,7 +86,10 @@ def buckets(keys: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def verified_edges(
-    documents: Sequence[int], shingles_of: Callable[[int], np.ndarray], threshold: float, seen: set[tuple[int, int]]
+    documents: Sequence[int],
+    shingles_of: Callable[[int], np.ndarray],
+    threshold: float,
+    seen: set[tuple[int, int]],
 ) -> list[tuple[int, int]]:
     """Edges among the documents of one bucket whose exact Jaccard similarity reaches the threshold.
 

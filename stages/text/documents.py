@@ -61,7 +61,9 @@ def document_files(corpus: Path) -> list[Path]:
     """The corpus's parquet files in reading order; none at all is a UserError."""
     files = sorted(corpus.glob("documents-*.parquet"))
     if not files:
-        raise UserError(f"{corpus} holds no documents-*.parquet: it is not a corpus, or it is empty")
+        raise UserError(
+            f"{corpus} holds no documents-*.parquet: it is not a corpus, or it is empty"
+        )
     return files
 
 

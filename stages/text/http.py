@@ -29,7 +29,11 @@ def parse_response(block: bytes) -> Response | None:
         head, _, body = block.partition(b"\n\n")
     lines = head.decode("latin-1").splitlines()
     status_line = lines[0].split() if lines else []
-    if len(status_line) < 2 or not status_line[0].startswith("HTTP/") or not status_line[1].isdigit():
+    if (
+        len(status_line) < 2
+        or not status_line[0].startswith("HTTP/")
+        or not status_line[1].isdigit()
+    ):
         return None
     fields = Message()
     for line in lines[1:]:
@@ -55,12 +59,16 @@ def decode_content(response: Response, limit: int) -> bytes:
         if response.content_coding in ("gzip", "x-gzip"):
             return zlib.decompressobj(31).decompress(body, limit + 1)
         if response.content_coding == "deflate":
-            window = 15 if body[:1] == b"\x78" else -15  # many servers send it without the zlib header
+            window = (
+                15 if body[:1] == b"\x78" else -15
+            )  # many servers send it without the zlib header
             return zlib.decompressobj(window).decompress(body, limit + 1)
         if response.content_coding == "br":
             return bytes(BrotliReader(BytesIO(body)).read(limit + 1))
     except (zlib.error, OSError) as error:
-        raise ValueError(f"broken {response.content_coding or 'chunked'} content: {error}") from error
+        raise ValueError(
+            f"broken {response.content_coding or 'chunked'} content: {error}"
+        ) from error
     return body[: limit + 1]
 
 

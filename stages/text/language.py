@@ -20,7 +20,9 @@ _KANA = re.compile(r"[\u3041-\u30ff\uff66-\uff9f]")
 _HANGUL = re.compile(r"[\uac00-\ud7af\u1100-\u11ff]")
 _LETTER = re.compile(r"[^\W\d_]")
 _SAMPLE_CHARS = 1500
-_CJK_WEIGHT = 2.5  # a Han or hangul character says about as much as this many letters of an alphabet
+_CJK_WEIGHT = (
+    2.5  # a Han or hangul character says about as much as this many letters of an alphabet
+)
 
 
 def _sample(text: str) -> str:

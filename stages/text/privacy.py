@@ -96,21 +96,66 @@ _NOT_VERSION = r"(?<![\w.:/-])(?<!version )(?<!Version )(?<!version: )(?<!releas
 # In order of precedence: an earlier kind keeps a span that a later one overlaps.
 _KINDS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool], str], ...] = (
     ("secret", re.compile(rf"(?<![\w-])(?:{_KEYS})"), _always, ""),
-    ("url_credentials", re.compile(r"(?<=://)[^\s/:@<>\"']+:[^\s/:@<>\"']+(?=@[\w.-])"), _always, "@"),
-    ("email", re.compile(
-        r"(?<![\w.+%-])[A-Za-z0-9][\w.+%-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])"
-    ), _always, "@"),
-    ("resident_id", re.compile(r"(?<![\dA-Za-z])[1-9]\d{16}[\dXx](?![\dA-Za-z])"), chinese_resident_id, ""),
-    ("iban", re.compile(
-        r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])"
-    ), iban, ""),
-    ("credit_card", re.compile(r"(?<![\w.-])[3-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{1,7}(?![\w-]|\.\d)"), _card, ""),
-    ("credit_card", re.compile(r"(?<![\w.-])3[47]\d{2}[ -]?\d{6}[ -]?\d{5}(?![\w-]|\.\d)"), _card, ""),
+    (
+        "url_credentials",
+        re.compile(r"(?<=://)[^\s/:@<>\"']+:[^\s/:@<>\"']+(?=@[\w.-])"),
+        _always,
+        "@",
+    ),
+    (
+        "email",
+        re.compile(
+            r"(?<![\w.+%-])[A-Za-z0-9][\w.+%-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])"
+        ),
+        _always,
+        "@",
+    ),
+    (
+        "resident_id",
+        re.compile(r"(?<![\dA-Za-z])[1-9]\d{16}[\dXx](?![\dA-Za-z])"),
+        chinese_resident_id,
+        "",
+    ),
+    (
+        "iban",
+        re.compile(
+            r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])"
+        ),
+        iban,
+        "",
+    ),
+    (
+        "credit_card",
+        re.compile(r"(?<![\w.-])[3-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{1,7}(?![\w-]|\.\d)"),
+        _card,
+        "",
+    ),
+    (
+        "credit_card",
+        re.compile(r"(?<![\w.-])3[47]\d{2}[ -]?\d{6}[ -]?\d{5}(?![\w-]|\.\d)"),
+        _card,
+        "",
+    ),
     ("social_security", re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])"), _social_security, "-"),
     ("phone", re.compile(_PHONES), _phone, ""),
-    ("ip", re.compile(_NOT_VERSION + r"\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)"), _public_address, "."),
-    ("ip", re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?![\w:])"), _public_address, ":"),
-    ("mac", re.compile(r"(?<![\w:-])(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}(?![\w:-])"), _always, ""),
+    (
+        "ip",
+        re.compile(_NOT_VERSION + r"\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)"),
+        _public_address,
+        ".",
+    ),
+    (
+        "ip",
+        re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?![\w:])"),
+        _public_address,
+        ":",
+    ),
+    (
+        "mac",
+        re.compile(r"(?<![\w:-])(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}(?![\w:-])"),
+        _always,
+        "",
+    ),
 )
 KINDS = tuple(dict.fromkeys(kind for kind, *_ in _KINDS))
 

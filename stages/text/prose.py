@@ -20,7 +20,9 @@ from stages.text.archives import Page
 _DOCUMENTATION = (".md", ".rst")
 _MAX_MODULE_BYTES = 1 << 20
 _MIN_DOCSTRING_CHARS = 80
-_SKIPPED_PARTS = re.compile(r"(^|/)(tests?|testing|_vendor|vendored?|licen[sc]es?|locale)(/|$)|test_", re.I)
+_SKIPPED_PARTS = re.compile(
+    r"(^|/)(tests?|testing|_vendor|vendored?|licen[sc]es?|locale)(/|$)|test_", re.I
+)
 
 
 def distributions(names: Sequence[str]) -> list[metadata.Distribution]:
@@ -91,7 +93,9 @@ def docstrings(source: str) -> list[str]:
     return [text for text in _docstrings_under(tree) if len(text) >= _MIN_DOCSTRING_CHARS]
 
 
-def _docstrings_under(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+def _docstrings_under(
+    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef,
+) -> Iterator[str]:
     yield ast.get_docstring(node) or ""
     for child in node.body:
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

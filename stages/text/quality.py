@@ -44,7 +44,24 @@ FILTERS: dict[str, type[BaseFilter]] = {
     "c4": C4QualityFilter,
     "fineweb": FineWebQualityFilter,
 }
-_CHINESE_STOP_WORDS = ["的", "了", "在", "是", "和", "有", "不", "这", "也", "就", "都", "与", "为", "等", "中", "一"]
+_CHINESE_STOP_WORDS = [
+    "的",
+    "了",
+    "在",
+    "是",
+    "和",
+    "有",
+    "不",
+    "这",
+    "也",
+    "就",
+    "都",
+    "与",
+    "为",
+    "等",
+    "中",
+    "一",
+]
 _EUROPEAN: dict[str, dict[str, Any]] = {"c4": {"filter_no_terminal_punct": False}}
 _SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "en": _EUROPEAN,
@@ -93,7 +110,9 @@ class Verdict:
     reason: str = ""
 
 
-def settings(language: str, profile: Profile, overrides: Overrides | None = None) -> dict[str, dict[str, Any]]:
+def settings(
+    language: str, profile: Profile, overrides: Overrides | None = None
+) -> dict[str, dict[str, Any]]:
     """Filter -> arguments, in the order they run, for a language and a profile."""
     if profile == "none":
         return {}
@@ -121,7 +140,9 @@ def check_overrides(overrides: Mapping[str, Overrides]) -> None:
     for language, filters in overrides.items():
         for name, arguments in filters.items():
             if name not in FILTERS:
-                raise UserError(f"quality.{language}.{name}: no such filter; there are {', '.join(FILTERS)}")
+                raise UserError(
+                    f"quality.{language}.{name}: no such filter; there are {', '.join(FILTERS)}"
+                )
             known = set(inspect.signature(FILTERS[name].__init__).parameters)
             known -= {"self", "exclusion_writer", "language"}
             for argument in set(arguments) - known:
@@ -154,6 +175,7 @@ class QualityFilters:
             tokenizer = cast(Any, word_tokenizer(language))
             chosen = settings(language, profile, self._overrides.get(language))
             self._filters[key] = [
-                (name, FILTERS[name](language=tokenizer, **arguments)) for name, arguments in chosen.items()
+                (name, FILTERS[name](language=tokenizer, **arguments))
+                for name, arguments in chosen.items()
             ]
         return self._filters[key]

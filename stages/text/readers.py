@@ -56,7 +56,11 @@ def format_of(name: str) -> str | None:
 
 
 def find_units(
-    path: Path, key: str, format: str = "auto", language: str | None = None, max_bytes: int | None = None
+    path: Path,
+    key: str,
+    format: str = "auto",
+    language: str | None = None,
+    max_bytes: int | None = None,
 ) -> list[Unit]:
     """The units under a file or folder, sorted by name. Nothing to read there is a UserError."""
     if not path.exists():
@@ -67,7 +71,9 @@ def find_units(
     if path.is_file():
         found = format if format != "auto" else format_of(path.name) or "archive"
         return [Unit(f"{key}/{path.name}", found, (str(path),), (path.name,), language, max_bytes)]
-    files = sorted((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.relative_to(path).as_posix())
+    files = sorted(
+        (p for p in path.rglob("*") if p.is_file()), key=lambda p: p.relative_to(path).as_posix()
+    )
     units, loose = [], []
     for file in files:
         found = format_of(file.name)

@@ -13,7 +13,9 @@ iterated: sample k of the run is found in constant time, by any worker.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import os
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from stages.text.permutation import permute
 
 INDEX = "index.json"
 IGNORED_LABEL = -100
+_ENDINGS = (".bin", ".starts.npy", ".ids.txt")
 
 
 class TokenWriter:
@@ -122,7 +125,9 @@ class TokenShards:
         self.documents: int = index["documents"]
         dtype = np.dtype(index["dtype"])
         self._names: list[str] = [shard["name"] for shard in index["shards"]]
-        self._data = [np.memmap(folder / f"{name}.bin", dtype=dtype, mode="r") for name in self._names]
+        self._data = [
+            np.memmap(folder / f"{name}.bin", dtype=dtype, mode="r") for name in self._names
+        ]
         self._starts = [np.load(folder / f"{n}.starts.npy", mmap_mode="r") for n in self._names]
         self._shard_ends = np.cumsum([0] + [shard["tokens"] for shard in index["shards"]])
         self._first_document = np.cumsum([0] + [shard["documents"] for shard in index["shards"]])
@@ -158,7 +163,9 @@ class TokenShards:
         count = self.windows(length)
         sample = np.arange(step * rows, (step + 1) * rows, dtype=np.int64)
         epoch, number = sample // count, sample % count
-        starts = [permute(int(n), count, (seed, int(e))) for n, e in zip(number, epoch, strict=True)]
+        starts = [
+            permute(int(n), count, (seed, int(e))) for n, e in zip(number, epoch, strict=True)
+        ]
         return np.asarray(starts, dtype=np.int64) * length
 
     def batch(
@@ -187,20 +194,34 @@ class TokenShards:
         shard = int(np.searchsorted(self._shard_ends, start, side="right")) - 1
         inside = start - int(self._shard_ends[shard])
         number = int(np.searchsorted(self._starts[shard], inside, side="right")) - 1
-        ids = (self.folder / f"{self._names[shard]}.ids.txt").read_text(encoding="utf-8").splitlines()
+        ids = (
+            (self.folder / f"{self._names[shard]}.ids.txt").read_text(encoding="utf-8").splitlines()
+        )
         return Place(ids[number], inside - int(self._starts[shard][number]))
 
 
-def write_tokens(
-    folder: Path,
-    documents: Iterable[tuple[str, Sequence[int]]],
-    vocabulary_size: int,
-    end_of_text: int,
-    shard_tokens: int = 1 << 24,
-) -> TokenShards:
-    """Write (id, tokens) pairs as shards and open them."""
-    writer = TokenWriter(folder, vocabulary_size, end_of_text, shard_tokens)
-    for document_id, token_ids in documents:
-        writer.add(document_id, token_ids)
-    writer.close()
-    return TokenShards(folder)
+def join_shards(folders: Sequence[Path], out: Path) -> TokenShards:
+    """One folder with the shards of several, in order; files are linked where the file system can."""
+    out.mkdir(parents=True, exist_ok=True)
+    parts = [json.loads((folder / INDEX).read_text(encoding="utf-8")) for folder in folders]
+    shards: list[dict[str, Any]] = []
+    for folder, part in zip(folders, parts, strict=True):
+        for shard in part["shards"]:
+            name = f"tokens-{len(shards):05d}"
+            for ending in _ENDINGS:
+                _link(folder / f"{shard['name']}{ending}", out / f"{name}{ending}")
+            shards.append(shard | {"name": name})
+    index = parts[0] | {
+        "tokens": sum(shard["tokens"] for shard in shards),
+        "documents": sum(shard["documents"] for shard in shards),
+        "shards": shards,
+    }
+    (out / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+    return TokenShards(out)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
