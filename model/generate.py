@@ -30,7 +30,8 @@ class Completion:
     """What one row sampled: its tokens (a stop token included), and why it ended.
 
     `logprobs` are of the model's own distribution, at temperature 1 and without truncation,
-    whatever the sampling was: what importance ratios need. `finished` is False where the length ran out.
+    whatever the sampling was: what importance ratios need. `finished` is False where the length
+    ran out.
     """
 
     token_ids: list[int]

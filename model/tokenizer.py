@@ -131,7 +131,7 @@ class Tokenizer:
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
-        """Text of ids; bytes that are no UTF-8 become U+FFFD. Special tokens are skipped or shown."""
+        """Text of ids: bytes that are no UTF-8 become U+FFFD, special tokens are skipped or not."""
         return self.backend.decode(list(ids), skip_special_tokens=skip_special)
 
     def encode_chat(
