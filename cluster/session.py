@@ -13,6 +13,7 @@ import importlib.util
 import json
 import logging
 import os
+import socket
 import sys
 import uuid
 from collections.abc import Iterator
@@ -118,13 +119,11 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
     if ray.is_initialized():
         return
     if address:
+        _check_answers(address)
         try:
             ray.init(address=address, runtime_env={"env_vars": settings}, log_to_driver=False)
         except ConnectionError as error:
-            raise UserError(
-                f"no Ray cluster answers at {address}; check the address, or leave it out "
-                "to run on this machine"
-            ) from error
+            raise _no_cluster(address) from error
         return
     end_stale()
     marker = _register()
@@ -140,6 +139,24 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
         _temp_dir=str(folder()),
     )
     _register(marker, str(log_folder().parent))
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address where nothing listens; Ray itself would wait for minutes."""
+    host, _, port = address.rpartition("://")[2].partition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise _no_cluster(address) from error
+
+
+def _no_cluster(address: str) -> UserError:
+    return UserError(
+        f"no Ray cluster answers at {address}; check the address, or leave it out "
+        "to run on this machine"
+    )
 
 
 def started_here() -> bool:

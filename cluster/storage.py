@@ -144,9 +144,9 @@ class ObjectStore:
         protocol = url.split("://", 1)[0]
         try:
             self.fs, root = fsspec.core.url_to_fs(url, **options)
-        except ImportError as error:
+        except (ImportError, ValueError) as error:
             raise UserError(
-                f"store {url}: {protocol}:// needs a package that is not installed ({error}); "
+                f"store {url}: {protocol}:// cannot be used ({error}); for s3:// and gs:// "
                 "pip install 'raylm[s3]' or 'raylm[gcs]'"
             ) from error
         self.root = root.rstrip("/")

@@ -29,11 +29,15 @@ Metrics = dict[str, Any]
 Inputs = Mapping[str, Any]  # config field name -> Artifact, list[Artifact] or None
 
 
+FREE = ("description", "stage")
+"""Keys that every stage has and whose values say nothing of the content."""
+
+
 class StageConfig(BaseModel):
     """Base of every stage's config: frozen, unknown keys refused, `description` free to use."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-    description: str = Field(default="", json_schema_extra={"role": "execution"})
+    description: str = ""
 
 
 def parent(*kinds: str, many: bool = False, optional: bool = False) -> Any:
@@ -62,6 +66,8 @@ def duration(default: Any = ..., **options: Any) -> Any:
 
 def role_of(config: type[StageConfig], name: str) -> str:
     """The role of a config field: "identity", "parent", "execution" or "duration"."""
+    if name in FREE:
+        return "execution"
     extra = config.model_fields[name].json_schema_extra
     return str(extra.get("role", "identity")) if isinstance(extra, dict) else "identity"
 

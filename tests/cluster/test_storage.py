@@ -1,0 +1,107 @@
+"""Stores: the same behaviour in a folder and on an object store."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from cluster.errors import UserError
+from cluster.storage import (
+    IMPORTS,
+    ObjectStore,
+    Store,
+    find_artifact,
+    open_store,
+    read_index,
+    write_index,
+)
+from tests.cluster.test_artifact import FIELDS, folder_with
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "local":
+        return open_store(str(tmp_path / "store"))
+    return open_store(f"memory://{uuid.uuid4().hex}/runs", cache=tmp_path / "cache")
+
+
+def put(store: Store, tmp_path: Path, **fields: Any) -> str:
+    out = folder_with(tmp_path / uuid.uuid4().hex, a="one", b="two")
+    return store.put(out, {**FIELDS, **fields}).id
+
+
+def test_put_get_list_remove(store: Store, tmp_path: Path) -> None:
+    assert store.ids() == [] and not store.has("examples-1")
+    one, two = put(store, tmp_path, id="examples-1"), put(store, tmp_path, id="examples-2")
+    assert store.ids() == [one, two] and store.has(one)
+    assert store.get(one).file("a").read_text() == "one"
+    assert store.manifest(two) == store.get(two).manifest
+    store.remove(one)
+    assert store.ids() == [two] and not store.has(one)
+    with pytest.raises(UserError, match="no artifact 'examples-1' in .*examples-2"):
+        store.get(one)
+
+
+def test_small_files_and_indexes(store: Store) -> None:
+    assert store.read("toy/run.json") is None and read_index(store, "toy") == {}
+    store.write("toy/run.json", b"{}")
+    assert store.read("toy/run.json") == b"{}"
+    write_index(store, "toy", {"base": {"id": "x", "stage": "y"}})
+    assert read_index(store, "toy") == {"base": {"id": "x", "stage": "y"}}
+    assert store.runs() == ["toy"]
+
+
+def test_names_find_artifacts(store: Store, tmp_path: Path) -> None:
+    one, two = put(store, tmp_path, id="examples-a1"), put(store, tmp_path, id="examples-a2")
+    write_index(store, "toy", {"base": {"id": one, "stage": "s"}})
+    write_index(store, IMPORTS, {"bought": {"id": two, "stage": "import"}})
+    for name in (one, "toy/base", "base", "a1"):
+        assert find_artifact(store, name) == one
+    assert find_artifact(store, "bought") == two
+    with pytest.raises(UserError, match="names several"):
+        find_artifact(store, "examples")
+    with pytest.raises(UserError, match="no artifact 'nothing'"):
+        find_artifact(store, "nothing")
+
+
+def test_one_writer_at_a_time(store: Store) -> None:
+    with store.lease("first"):
+        with pytest.raises(UserError, match="written by first"), store.lease("second"):
+            pass
+    with store.lease("third"):
+        pass
+
+
+def test_an_upload_without_its_manifest_does_not_exist(tmp_path: Path) -> None:
+    store = open_store(f"memory://{uuid.uuid4().hex}/runs", cache=tmp_path / "cache")
+    assert isinstance(store, ObjectStore)
+    store.fs.pipe_file(f"{store.root}/artifacts/examples-1/a", b"one")
+    assert store.ids() == [] and not store.has("examples-1")
+    put(store, tmp_path, id="examples-1")
+    assert store.ids() == ["examples-1"]
+
+
+def test_a_damaged_download_is_refused(tmp_path: Path) -> None:
+    url = f"memory://{uuid.uuid4().hex}/runs"
+    store = open_store(url, cache=tmp_path / "cache")
+    assert isinstance(store, ObjectStore)
+    name = put(store, tmp_path)
+    store.fs.pipe_file(f"{store.root}/artifacts/{name}/a", b"eno")
+    other = open_store(url, cache=tmp_path / "other")
+    with pytest.raises(UserError, match="came damaged from .*: a has another sha256"):
+        other.get(name)
+    assert not (tmp_path / "other" / "artifacts").exists()
+
+
+def test_an_unknown_protocol_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="store nowhere://x"):
+        open_store("nowhere://x/y", cache=tmp_path)
+
+
+def test_memory_is_fsspecs_own() -> None:
+    """The remote tests stand on fsspec's in-memory file system, no double of ours."""
+    assert type(fsspec.filesystem("memory")).__module__.startswith("fsspec.")
