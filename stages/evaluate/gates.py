@@ -86,13 +86,14 @@ def _named(gate: str, model: Measured, models: Sequence[Measured]) -> str:
 
 
 def _clean(certificate: dict[str, Any]) -> Gate:
-    """The corpus certifies that no evaluation problem is left in its text."""
-    left = float(certificate["remaining"])
+    """The corpus was searched for these very problems, and none of them is left in its text."""
+    left, certified = float(certificate["remaining"]), bool(certificate["certified"])
+    about = "these" if certified else "other"
     text = (
-        f"{left:.0f} documents of the corpus still share text with an evaluation problem;"
-        f" {certificate.get('removed', 0)} were removed"
+        f"the corpus was searched for {about} evaluation problems and lost"
+        f" {certificate['removed']} documents; {left:.0f} still hold one of them verbatim"
     )
-    return Gate("decontaminated", [left, left, left], 0.0, left == 0, text)
+    return Gate("decontaminated", [left, left, left], 0.0, certified and left == 0, text)
 
 
 def _base_beats_ngram(models: Sequence[Measured], ngram: TextCost, seed: int) -> Iterator[Gate]:

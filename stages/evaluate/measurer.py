@@ -17,6 +17,7 @@ from model.gguf_file import load_gguf
 from model.tokenizer import Tokenizer
 from model.transformer import Transformer
 from stages.evaluate.answers import encode_question, sample_answers, worked_examples
+from stages.evaluate.certificate import check_certificate
 from stages.evaluate.heldout import (
     Ints,
     TextCost,
@@ -33,13 +34,14 @@ from stages.text.token_shards import TokenShards
 from stages.verify.verdict import Verdict
 from stages.verify.verifier import verify
 
-TEXT, PROBLEMS, PREFERENCES, FACTS, ANSWERS, NGRAM = (
+TEXT, PROBLEMS, PREFERENCES, FACTS, ANSWERS, NGRAM, CERTIFICATE = (
     "text",
     "problems",
     "preferences",
     "facts",
     "answers",
     "ngram",
+    "certificate",
 )
 
 
@@ -54,7 +56,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Job:
-    """One measurement. `samples` is for those that sample; NGRAM has no subject."""
+    """One measurement, of `samples` where it samples; NGRAM and CERTIFICATE have no subject."""
 
     measurement: str
     subject: Subject | None = None
@@ -69,6 +71,7 @@ class Settings:
     tokens: Path
     problems: Path | None
     preferences: Path | None
+    corpus: Path | None
     scratch: Path
     questions: Sequence[dict[str, Any]] = field(default_factory=list)
     problems_per_task: int = 24
@@ -97,6 +100,9 @@ class Measurer:
         """The job's result: TextCost, {problem: Tally}, preferences, facts, or answers."""
         if job.measurement == NGRAM:
             return self._ngram()
+        if job.measurement == CERTIFICATE:
+            assert self.settings.corpus is not None
+            return check_certificate(self.settings.corpus, self._all_problems)
         assert job.subject is not None
         measurements: dict[str, Callable[[Subject, int], Any]] = {
             TEXT: self._text,

@@ -16,6 +16,7 @@ from stages.evaluate.intervals import Interval
 from stages.evaluate.measured import Measured, parent_of, role_of, win_rate
 from stages.evaluate.measurer import (
     ANSWERS,
+    CERTIFICATE,
     FACTS,
     NGRAM,
     PREFERENCES,
@@ -27,8 +28,6 @@ from stages.evaluate.measurer import (
     Subject,
 )
 from stages.stage import Context, Inputs, Metrics, StageConfig, several
-
-CERTIFICATE = "decontamination.json"
 
 
 def run(stage_config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
@@ -45,18 +44,20 @@ def run(stage_config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     ]
     jobs = list(_jobs(config, inputs, measured, subjects))
     ngram: tuple[TextCost, list[int]] | None = None
+    certificate: dict[str, Any] | None = None
     shown: list[dict[str, Any]] = []
     by_name = {entry.name: entry for entry in measured}
     for done, (job, result) in enumerate(_results(config, inputs, context, jobs), start=1):
         if job.measurement == NGRAM:
             ngram = result
+        elif job.measurement == CERTIFICATE:
+            certificate = result
         elif job.measurement == ANSWERS:
             shown += result
         elif job.subject is not None:
             _keep(by_name[job.subject.name], job.measurement, result)
-        context.progress(done, len(jobs), job.subject.name if job.subject else "n-gram model")
+        context.progress(done, len(jobs), job.subject.name if job.subject else job.measurement)
     reward = cast("Artifact | None", inputs.get("reward"))
-    certificate = _certificate(cast("Artifact | None", inputs.get("corpus")))
     gates = all_gates(
         measured, ngram[0] if ngram else None, _accuracy(reward), certificate, context.seed
     )
@@ -102,6 +103,8 @@ def _jobs(
         for _, subject in sorted(many, key=lambda pair: pair[1].chat):
             yield Job(PROBLEMS, subject, config.samples)
     yield Job(NGRAM)
+    if inputs.get("corpus") is not None and inputs.get("problems") is not None:
+        yield Job(CERTIFICATE)
     for entry, subject in pairs:
         yield Job(TEXT, subject)
         if inputs.get("problems") is not None:
@@ -123,8 +126,9 @@ def _settings(config: EvaluateConfig, inputs: Inputs, context: Context) -> Setti
     tokens = folder("tokens")
     assert tokens is not None
     shared = Settings.__dataclass_fields__.keys() & EvaluateConfig.model_fields.keys()
-    fields = {name: getattr(config, name) for name in shared - {"tokens"}}
+    fields = {name: getattr(config, name) for name in shared - {"tokens", "corpus"}}
     fields |= {"problems": folder("problems"), "preferences": folder("preferences")}
+    fields |= {"corpus": folder("corpus")}
     questions = _questions(folder("problems"), config.facts) if config.lm_eval else []
     return Settings(
         seed=context.seed,
@@ -226,14 +230,6 @@ def _accuracy(reward: Artifact | None) -> Interval | None:
             " model made by stage reward"
         )
     return [float(reward.metrics[key]) for key in keys]
-
-
-def _certificate(corpus: Artifact | None) -> dict[str, Any] | None:
-    """The corpus's decontamination certificate, if it has one."""
-    if corpus is None or not (corpus.path / CERTIFICATE).exists():
-        return None
-    text = (corpus.path / CERTIFICATE).read_text(encoding="utf-8")
-    return cast(dict[str, Any], json.loads(text))
 
 
 def _write(out: Path, scores: dict[str, Any], shown: Iterable[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,11 @@ import pytest
 from cluster.artifact import Artifact
 from cluster.errors import UserError
 from stages.evaluate import STAGE, EvaluateConfig
+from stages.evaluate.certificate import check_certificate
 from stages.stage import Context
+from stages.tasks.problem import read_problems
+from stages.text.decontamination import Decontaminator, certificate
+from stages.text.documents import Document, write_documents
 
 SMALL = {
     "samples": 4,
@@ -133,20 +138,42 @@ def test_works_with_only_models_and_tokens(world: dict[str, Any], context: Conte
     assert (context.out / "samples.jsonl").read_text() == ""
 
 
+@pytest.mark.parametrize("leak", [False, True])
 def test_the_corpus_certificate_is_checked(
-    world: dict[str, Any], context: Context, dress: Callable[..., Artifact], tmp_path: Path
+    world: dict[str, Any],
+    context: Context,
+    dress: Callable[..., Artifact],
+    tmp_path: Path,
+    leak: bool,
 ) -> None:
+    problems = read_problems(world["problems"].path)
+    asked = [problem.prompt for problem in problems if problem.split == "eval"]
+    text = f"Some page. {asked[0].upper()} And more." if leak else "A page about the weather."
+    document = Document("id", text, "http://a", "crawl", "en")
     folder = tmp_path / "corpus"
     folder.mkdir()
-    (folder / "decontamination.json").write_text('{"removed": 3, "remaining": 1}')
+    write_documents([document], folder / "documents-00000.parquet")
+    stated = certificate(Decontaminator(asked), asked, Counter({"exact": 3}))
+    (folder / "decontamination.json").write_text(json.dumps(stated))
     inputs = {
         "models": world["models"][:1],
         "tokens": world["tokens"],
+        "problems": world["problems"],
         "corpus": dress(folder, "corpus", "corpus"),
     }
     STAGE.run(configure(), inputs, context)
     gate = json.loads((context.out / "scores.json").read_text())["gates"][0]
-    assert (gate["name"], gate["value"], gate["passed"]) == ("decontaminated", 1.0, False)
+    assert (gate["name"], gate["passed"]) == ("decontaminated", not leak)
+    assert gate["value"] == float(leak)
+    assert "lost 3 documents" in gate["sentence"]
+
+
+def test_a_certificate_about_other_problems_certifies_nothing(tmp_path: Path) -> None:
+    document = Document("id", "A page about the weather.", "http://a", "crawl", "en")
+    write_documents([document], tmp_path / "documents-00000.parquet")
+    other = certificate(Decontaminator(["another question"]), ["another question"], Counter())
+    (tmp_path / "decontamination.json").write_text(json.dumps(other))
+    assert not check_certificate(tmp_path, [])["certified"]
 
 
 def test_refuses_a_reward_model_among_the_models(world: dict[str, Any], context: Context) -> None:
