@@ -41,9 +41,7 @@ def chat(url: str, model: str | None = None, *, system: str | None = None) -> in
 def _ask_once(client: httpx.Client, model: str, opening: list[dict[str, str]]) -> int:
     question = sys.stdin.read().strip()
     if not question:
-        raise UserError(
-            "standard input is empty; expected a question, such as: echo hi | raylm chat"
-        )
+        raise UserError("standard input is empty; expected a question: echo hi | raylm chat")
     for text in stream_answer(client, model, [*opening, {"role": "user", "content": question}]):
         print(text, end="", flush=True)
     print()

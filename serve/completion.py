@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 
 from serve.engine import EngineLoop, FinishReason, Request
@@ -103,7 +103,7 @@ class Completer:
                 choice.finish_reason = piece.finish_reason
         return choices
 
-    async def stream(self, job: Job) -> AsyncIterator[Piece]:
+    async def stream(self, job: Job) -> AsyncGenerator[Piece, None]:
         """The pieces of all choices as they come; leaving early aborts what still runs."""
         queue: asyncio.Queue[Piece | BaseException] = asyncio.Queue()
 
@@ -129,7 +129,7 @@ class Completer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _choice(self, index: int, job: Job) -> AsyncIterator[Piece]:
+    async def _choice(self, index: int, job: Job) -> AsyncGenerator[Piece, None]:
         """One choice: engine deltas to text; a stop string ends it and frees its place."""
         text = TextStream(self.model.text, job.stop)
         async with contextlib.aclosing(self._loop.stream(job.requests[index])) as deltas:
@@ -155,7 +155,7 @@ class Completer:
             count = len(prompts) * wanted.n
             raise ApiError(400, f"found {count} choices; from 1 to {MAX_CHOICES}", param=param)
         job_id = f"{prefix}-{uuid.uuid4().hex}"
-        requests = []
+        requests: list[Request] = []
         for prompt in prompts:
             room = self._room(prompt, max_tokens, param)
             for _ in range(wanted.n):

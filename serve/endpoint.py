@@ -1,8 +1,8 @@
 """The OpenAI-compatible endpoint of one replica, as an ASGI application over one engine.
 
 Routes: GET /v1/models, POST /v1/completions, POST /v1/chat/completions (both streaming or not),
-GET /health, GET /metrics, and the chat page at /. It knows nothing of Ray: `serve.app` puts replicas
-of it behind one address.
+GET /health, GET /metrics, and the chat page at /. It knows nothing of Ray: `serve.app` puts
+replicas of it behind one address.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -157,7 +157,7 @@ class Endpoint:
 
     async def _events(
         self, job: Job, answers: CompletionAnswers | ChatAnswers, admission: contextlib.ExitStack
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """Server-sent events; a failure on the way is told in the stream, as headers have gone."""
         with admission:
             try:

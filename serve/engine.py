@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -109,7 +109,7 @@ class EngineLoop:
         """False once the engine has failed: it takes no more requests."""
         return self._failure is None and self._thread.is_alive()
 
-    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """The request's deltas, the last with a finish reason; leaving early aborts the request."""
         queue: asyncio.Queue[Delta | None] = asyncio.Queue()
         with self._wake:

@@ -32,9 +32,7 @@ class ServedModel:
 def engine_of(folder: Path) -> str:
     """Which engine: "openvino" or "torch"; a folder that holds no model is a UserError."""
     if not folder.is_dir():
-        raise UserError(
-            f"there is no model folder {folder}: give a recipe, an artifact or a folder"
-        )
+        raise UserError(f"there is no folder {folder}: give a recipe, an artifact or a folder")
     names = ("config.json", "tokenizer.json")
     missing = [name for name in names if not (folder / name).exists()]
     has_weights = any((folder / name).exists() for name in (GGUF, *SAFETENSORS))

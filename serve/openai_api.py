@@ -50,7 +50,7 @@ StopText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class Sampling(BaseModel):
-    """What completions and chat share. Fields of `Literal` type are accepted at their neutral value."""
+    """What completions and chat share; a `Literal` field is accepted at its neutral value only."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
     model: str
@@ -93,12 +93,13 @@ class CompletionRequest(Sampling):
     suffix: Literal[""] | None = None
 
     def prompts(self) -> list[str] | list[list[int]]:
-        """The prompts as a list."""
+        """The prompts as a list, texts or lists of token ids."""
         if isinstance(self.prompt, str):
             return [self.prompt]
-        if self.prompt and isinstance(self.prompt[0], int):
-            return [self.prompt]  # type: ignore[list-item]
-        return self.prompt  # type: ignore[return-value]
+        texts = [prompt for prompt in self.prompt if isinstance(prompt, str)]
+        ids = [prompt for prompt in self.prompt if isinstance(prompt, list)]
+        flat = [number for number in self.prompt if isinstance(number, int)]
+        return texts or ids or [flat]
 
 
 class TextPart(BaseModel):

@@ -104,7 +104,7 @@ class TorchEngine:
 
     def _join(self) -> list[tuple[_Batch, Tensor]]:
         """Read the prompts of requests that find a row: each a batch of one, with its logits."""
-        joined = []
+        joined: list[tuple[_Batch, Tensor]] = []
         while self._waiting and len(self._batch.rows) + len(joined) < self._max_sequences:
             request = self._waiting.popleft()
             random = torch.Generator()
