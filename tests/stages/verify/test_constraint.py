@@ -34,8 +34,12 @@ def test_every_rule_has_a_case() -> None:
 
 
 def test_score_is_the_share_of_rules() -> None:
-    rules = [{"rule": "upper_case"}, {"rule": "ends_with", "text": "!"},
-             {"rule": "words", "least": 1, "most": 1}, {"rule": "excludes", "text": "B"}]  # fmt: skip
+    rules = [
+        {"rule": "upper_case"},
+        {"rule": "ends_with", "text": "!"},
+        {"rule": "words", "least": 1, "most": 1},
+        {"rule": "excludes", "text": "B"},
+    ]
     verdict = verify_constraint(rules, "AB")
     assert (verdict.passed, verdict.score) == (False, 0.5)
 

@@ -1,4 +1,4 @@
-"""The door to the verifiers: reference solutions pass, neighbours' do not, errors are no verdicts."""
+"""The door to the verifiers: solutions pass, neighbours' do not, errors are no verdicts."""
 
 from __future__ import annotations
 
