@@ -200,7 +200,7 @@ class Learner:
             clip_low=settings.clip_low,
             clip_high=settings.clip_high,
         )
-        if self.reference is not None:
+        if self.reference is not None and settings.kl_coefficient > 0:
             with torch.no_grad():
                 reference_n = batch.logprobs(self.reference)
             kl_n = kl_penalty(logprobs_n, reference_n, settings.kl_estimator)
