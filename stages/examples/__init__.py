@@ -14,7 +14,9 @@ from stages.stage import Stage, StageConfig, parent
 What = Literal["crawl", "problems", "conversations", "preferences"]
 
 KNOBS: dict[str, frozenset[str]] = {
-    "crawl": frozenset({"pages", "files", "chinese_share", "largest_number", "eval_problems"}),
+    "crawl": frozenset(
+        {"problems", "pages", "files", "chinese_share", "largest_number", "eval_problems"}
+    ),
     "problems": frozenset(
         {"train_problems", "eval_problems", "task_shares", "chinese_share", "largest_number"}
     ),
@@ -35,7 +37,8 @@ class Config(StageConfig):
 
     what: What
     problems: str | None = parent("examples", optional=True)
-    """conversations, preferences: problems whose evaluation prompts and operands must not occur."""
+    """conversations, preferences: problems whose evaluation must not occur in them; crawl: problems
+    whose evaluation is leaked in a few planted pages (by default, those drawn from the same seed)."""
     pages: int = Field(default=3600, ge=40)
     """crawl: pages in all, planted ones included."""
     files: int = Field(default=5, ge=1)

@@ -26,7 +26,7 @@ def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     """Write what `config.what` names into `context.out`; the metrics are counts and bytes."""
     config = cast(Config, config)
     if config.what == "crawl":
-        return write_crawl(config, context)
+        return write_crawl(config, context, _evaluation(inputs) or _to_leak(config, context.seed))
     if config.what == "problems":
         return _write_problems(config, context)
     against = _evaluation(inputs)
@@ -51,6 +51,12 @@ def _held_out(row: Mapping[str, Any], share: float) -> bool:
 def _evaluation(inputs: Inputs) -> list[Problem]:
     artifact = cast("Artifact | None", inputs.get("problems"))
     return read_problems(artifact.file("problems.jsonl"), "eval") if artifact else []
+
+
+def _to_leak(config: Config, seed: int) -> list[Problem]:
+    """The evaluation's problems of a default `problems` of the same seed, all or the first ones."""
+    counts = problem_counts(config.eval_problems, config.task_shares)
+    return draw_problems(seed, split="eval", counts=counts, largest=config.largest_number)
 
 
 def problem_counts(total: int, shares: Mapping[Any, float]) -> dict[str, int]:

@@ -78,7 +78,7 @@ def columns(exercise: Exercise) -> list[tuple[list[int], int]]:
 
 
 def work(exercise: Exercise, language: str) -> str:
-    """The column steps in words, such as "seven and eight make fifteen, four and ..."."""
+    """The column steps in words, such as "seven and eight make fifteen then four and ..."."""
     words = {
         ("en", "+"): (" and ", " make "),
         ("en", "-"): (" minus ", " is "),
@@ -92,7 +92,7 @@ def work(exercise: Exercise, language: str) -> str:
         + in_words(given, language)
         for numbers, given in columns(exercise)
     ]
-    return comma(language).join(said)
+    return (" then " if language == "en" else comma(language)).join(said)
 
 
 def final(exercise: Exercise, language: str) -> str:

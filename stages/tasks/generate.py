@@ -35,9 +35,9 @@ def draw_problems(
 
     Raises ValueError when there are not that many different ones.
     """
-    random = Random(f"problems {split} {seed}")
     problems: list[Problem] = []
     for task, count in counts.items():
+        random = Random(f"problems {split} {task} {seed}")  # fewer are the first of more
         seen: set[str] = set()
         for _ in range(count * 60):
             if len(seen) == count:
@@ -52,5 +52,5 @@ def draw_problems(
                 f"found {len(seen)} different {task} problems for {split}, {count} were asked for; "
                 "ask for fewer or allow larger numbers"
             )
-    random.shuffle(problems)
+    Random(f"order {split} {seed}").shuffle(problems)
     return problems

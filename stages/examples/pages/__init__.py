@@ -1,0 +1,1 @@
+"""The texts of the sample crawl's pages: articles, stories, lessons, questions, talks."""
