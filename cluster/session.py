@@ -13,8 +13,10 @@ import importlib.util
 import json
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,6 +130,7 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
     end_stale()
     marker = _register()
     os.environ[MARKER] = marker
+    on_term = signal.getsignal(signal.SIGTERM)
     ray.init(
         address="local",
         num_cpus=cpus or max(LOGICAL_CPUS, cores()),
@@ -138,6 +141,8 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
         configure_logging=False,
         _temp_dir=str(folder()),
     )
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_term)  # Ray puts its own there
     _register(marker, str(log_folder().parent))
 
 

@@ -63,6 +63,8 @@ def run(
     from stages.summary import show_outcome
 
     loaded, store = _load(recipe, settings)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop_run)
     outcome = run_recipe(loaded, store, console, until=until, only=only or (), address=address)
     show_outcome(console, outcome)
 
@@ -258,6 +260,12 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _stop_run(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+    errors.print("stopped; finished stages are kept, the same command goes on from there")
+    sys.exit(130)
+
+
 def main() -> None:
     """The door: run the command and turn what it raises into a sentence and an exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
@@ -265,9 +273,6 @@ def main() -> None:
     sys.argv = [sys.argv[0], *(a for a in sys.argv[1:] if a != "--debug")]
     try:
         app()
-    except KeyboardInterrupt:
-        errors.print("stopped; finished stages are kept, the same command goes on from there")
-        sys.exit(130)
     except Exception as error:
         if debug:
             raise

@@ -1,0 +1,151 @@
+"""The command as a user meets it: another process, its output and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.stages.test_recipe import GOOD, changed, write_recipe
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def raylm(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command (with the toy stages known) from another folder than the checkout's."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.toy_stages", *arguments],
+        cwd=folder, capture_output=True, text=True, check=False, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> str:
+    return write_recipe(tmp_path, GOOD)
+
+
+def test_a_run_shows_a_table_and_a_second_says_nothing_was_to_be_done(
+    tmp_path: Path, toy: str
+) -> None:
+    first = raylm(tmp_path, "run", toy)
+    assert first.returncode == 0, first.stderr
+    for word in ("first", "count", "steps 2", "total", "4 stages", "cost USD", "energy"):
+        assert word in first.stdout
+    assert "Nothing was to be done" not in first.stdout
+    second = raylm(tmp_path, "run", toy)
+    assert second.returncode == 0 and "Nothing was to be done" in second.stdout
+    assert (tmp_path / "runs" / "toy" / "index.json").is_file()
+
+
+def test_plan_show_and_gc(tmp_path: Path, toy: str) -> None:
+    before = raylm(tmp_path, "plan", toy)
+    assert before.returncode == 0 and "4 of 4 stages to make" in before.stdout
+    assert not (tmp_path / "runs" / "artifacts").exists()
+    raylm(tmp_path, "run", toy)
+    assert "Everything is made already" in raylm(tmp_path, "plan", toy).stdout
+    shown = raylm(tmp_path, "show", "toy/base").stdout
+    assert "count.txt" in shown and "corpus: corpus-" in shown and "pieces: examples-" in shown
+    raylm(tmp_path, "run", toy, "--set", "stages.first.text=z")
+    assert "would remove 4 things" in raylm(tmp_path, "gc", "--dry-run").stdout
+    assert "removed 4 things" in raylm(tmp_path, "gc").stdout
+    assert "removed 0 things" in raylm(tmp_path, "gc").stdout
+
+
+MISTAKES = [
+    (["run", "tniy"], "there is no recipe 'tniy'"),
+    (["run", "toy.yaml", "--set", "stages.base.steps=many"], "stages.base.steps: found 'many'"),
+    (["run", "toy.yaml", "--until", "bas"], "did you mean 'base'"),
+    (["run", "toy.yaml", "--set", "stages.first.fail=user"], "stage 'first': found a bad text"),
+    (["run", "cycle.yaml"], "circle: one -> two -> one"),
+    (["run", "toy.yaml", "--set", "store=nowhere://x"], "nowhere:// cannot be used"),
+    (["show", "nothing"], "there is no artifact 'nothing'"),
+    (["report", "toy.yaml"], "has no report"),
+    (["serve", "toy.yaml"], "has no 'serve' key"),
+    (["import", "nothing", "--name", "x"], "there is nothing at nothing"),
+    (["frobnicate"], "No such command"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=[s for _, s in MISTAKES])
+def test_a_users_mistake_is_a_sentence_and_exit_code_2(
+    tmp_path: Path, toy: str, arguments: list[str], sentence: str
+) -> None:
+    cycle = changed(
+        one={"stage": "count", "corpus": "all", "model": "two"},
+        two={"stage": "count", "corpus": "all", "model": "one"},
+    )
+    write_recipe(tmp_path, cycle, "cycle.yaml")
+    done = raylm(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_failure_is_exit_code_1_and_debug_shows_the_traceback(tmp_path: Path, toy: str) -> None:
+    failing = ["run", toy, "--set", "stages.first.fail=bug"]
+    done = raylm(tmp_path, *failing)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "stage 'first' failed: ZeroDivisionError: nothing to divide by" in done.stderr
+    assert "logs/first.log" in done.stderr
+    assert "Traceback" in raylm(tmp_path, *failing, "--debug").stderr
+
+
+def test_a_store_in_use_is_said(tmp_path: Path, toy: str) -> None:
+    slow = [sys.executable, "-m", "tests.toy_stages", "run", toy]
+    with subprocess.Popen(
+        [*slow, "--set", "stages.first.delay_s=30"], cwd=tmp_path, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as holder:  # fmt: skip
+        deadline = time.monotonic() + 20
+        while not list(tmp_path.glob("runs/work/*/out-*/part.txt")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        done = raylm(tmp_path, "run", toy)
+        assert done.returncode == 2
+        assert f"written by raylm run toy (process {holder.pid}" in done.stderr
+        holder.terminate()
+        assert holder.wait(timeout=20) == 130, "a polite stop is not a failure"
+        assert holder.stderr is not None and "the same command goes on" in holder.stderr.read()
+
+
+def test_imports_become_parents(tmp_path: Path) -> None:
+    lines = [{"messages": [{"role": "user", "content": "hi"}]}]
+    source = tmp_path / "talk.jsonl"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = raylm(tmp_path, "import", "talk.jsonl", "--name", "talk")
+    assert done.returncode == 0 and "talk is examples-" in done.stdout
+    assert "conversations.jsonl" in raylm(tmp_path, "show", "talk").stdout
+    source.write_text("not json\n")
+    done = raylm(tmp_path, "import", "talk.jsonl", "--name", "talk")
+    assert done.returncode == 2 and "line 1: not a JSON object" in done.stderr
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    done = raylm(tmp_path, "import", "model", "--name", "m")
+    assert done.returncode == 2 and "pickled weights" in done.stderr
+
+
+def test_doctor_looks_at_the_machine(tmp_path: Path) -> None:
+    done = raylm(tmp_path, "doctor")
+    assert done.returncode == 0, done.stdout
+    for word in ("python", "compiler", "shared memory", "cores", "disk", "Ready"):
+        assert word in done.stdout
+
+
+def test_help_answers_at_once() -> None:
+    command = shutil.which("raylm", path=str(Path(sys.executable).parent))
+    assert command is not None
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
+    for name in ("run", "plan", "submit", "show", "report", "serve", "chat", "import", "gc"):
+        assert name in done.stdout
+    listed = "import sys, stages.cli; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", listed], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"ray", "torch", "transformers", "pydantic"} & set(loaded)
