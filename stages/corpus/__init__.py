@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stages.stage import Stage, StageConfig, execution, parent
 
+Profile = Literal["web", "prose", "none"]
+
 
 class Source(BaseModel):
     """One source: a `path` (file or folder), or the prose of `installed_packages`."""
@@ -23,7 +25,7 @@ class Source(BaseModel):
     """Set it to skip language identification."""
     max_bytes: int | None = Field(default=None, gt=0)
     """Read at most this much: of each file, or of all packages together (shared out evenly)."""
-    quality: Literal["web", "prose", "none"] | None = None
+    quality: Profile | None = None
     """Which filters judge it; "prose" for packages and "web" for all else if not given."""
 
     @model_validator(mode="after")
@@ -35,7 +37,7 @@ class Source(BaseModel):
         return self
 
     @property
-    def profile(self) -> Literal["web", "prose", "none"]:
+    def profile(self) -> Profile:
         return self.quality or ("prose" if self.installed_packages else "web")
 
 
@@ -50,7 +52,9 @@ class Config(StageConfig):
     languages: list[str] = Field(default=["en", "zh"], min_length=1)
     language_threshold: float = Field(default=0.3, gt=0, le=1)
     quality: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
-    """Language -> datatrove filter (gopher_repetition, gopher_quality, c4, fineweb) -> its settings."""
+    """Language -> datatrove filter (gopher_repetition, gopher_quality, c4, fineweb) -> its
+    settings.
+    """
     duplicate_similarity: float = Field(default=0.8, gt=0, le=1)
     """Jaccard similarity of word 5-grams from which two documents are near duplicates."""
     mask_personal_data: bool = True
@@ -60,7 +64,9 @@ class Config(StageConfig):
     samples_per_reason: int = Field(default=5, ge=0)
     """How many dropped documents of each reason to keep for reading."""
     workers: int | None = execution(None, ge=0)
-    """Ray actors that read units; as many as cores if not given; 0 works in this process, without Ray."""
+    """Ray actors that read units; as many as cores if not given; 0 works in this process, without
+    Ray.
+    """
 
     @model_validator(mode="after")
     def _some_input(self) -> Config:

@@ -1,8 +1,8 @@
 """Duplicates over all committed units: one partition of the keys at a time, then components.
 
-A document is named by its number: its row, counted through the units in crawl order. A partition reads
-its slice of every unit's keys and the shingles of the documents that share one, nothing else, so
-partitions run anywhere, in any order, and their edges are the same.
+A document is named by its number: its row, counted through the units in crawl order. A partition
+reads its slice of every unit's keys and the shingles of the documents that share one, nothing else,
+so partitions run anywhere, in any order, and their edges are the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The corpus stage's run: units in parallel, duplicates over all of them, then the documents and books.
+"""The corpus stage's run: units in parallel, duplicates over all of them, then the documents and
+books.
 
 A killed run is started again with the same command: committed units and partitions are found in
 `context.scratch` and not read again, and the files that come out are the same bytes.
@@ -49,7 +50,8 @@ def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
 
 
 def _settings(config: Config, problems: Sequence[Artifact]) -> Settings:
-    evaluation, training = [], []
+    evaluation: list[str] = []
+    training: list[str] = []
     for artifact in problems:
         for problem in read_problems(artifact.path):
             (evaluation if problem.split == "eval" else training).append(problem.prompt)
@@ -194,15 +196,15 @@ def _nothing_kept(ledger: dict[str, Any], folders: Sequence[Path]) -> str:
             or "no records"
         )
         return (
-            f"nothing could be read from the {len(folders)} files of the sources: {why}; expected WARC,"
-            " WET, ARC, JSONL, Parquet or HTML. Check the paths, or download the files again"
+            f"nothing could be read from the {len(folders)} files of the sources: {why};"
+            " expected WARC, WET, ARC, JSONL, Parquet or HTML. Check the paths, or download the files again"
         )
     steps = {
         step: sum(r["documents"] for r in by.values()) for step, by in ledger["dropped"].items()
     }
     return (
-        f"of {found} documents none was kept; dropped by {steps}. Loosen `quality`, add to `languages`, or"
-        " give other sources"
+        f"of {found} documents none was kept; dropped by {steps}."
+        " Loosen `quality`, add to `languages`, or give other sources"
     )
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from cluster.artifact import Artifact
 from cluster.errors import UserError
-from stages.corpus import Source
+from stages.corpus import Profile, Source
 from stages.text.prose import distributions, package_versions
-from stages.text.quality import Profile
 from stages.text.readers import Unit, find_units
 
 _WHOLE_FILE_BYTES = 64 << 20

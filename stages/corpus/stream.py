@@ -1,7 +1,8 @@
-"""Streams items through worker objects with Ray Data: one item at a time to each of a pool of actors.
+"""Streams items through worker objects with Ray Data: one item at a time to each of a pool of
+actors.
 
-Workers commit their results to files, so only names come back; what Ray retries after a worker's death
-is found committed, or done again.
+Workers commit their results to files, so only names come back; what Ray retries after a worker's
+death is found committed, or done again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Precision and recall of the corpus's steps against the planted truth of a generated crawl.
 
-`truth.jsonl` says of each page what it is; the outcomes say what became of it. A duplicate counts as
-found when its group (an original and its copies) has one survivor, whichever that is.
+`truth.jsonl` says of each page what it is; the outcomes say what became of it. A duplicate counts
+as found when its group (an original and its copies) has one survivor, whichever that is.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def measure(
     outcomes: Mapping[str, dict[str, Any]],
     texts: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Scores per step. `outcomes` and `texts` (of kept pages) are by URL; `truth` lists planted pages."""
+    """Scores per step. `outcomes` and `texts` (of kept pages) are by URL; `truth` lists planted
+    pages.
+    """
     pages = [page for page in truth if page["url"] in outcomes]
     step_of = {page["url"]: outcomes[page["url"]]["step"] for page in pages}
     scores: dict[str, Any] = {"pages": len(truth), "read": len(pages)}

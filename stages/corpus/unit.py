@@ -141,7 +141,9 @@ class UnitWorker:
         return outcome
 
     def _steps(self, page: Page, job: Job, outcome: Outcome, collected: _Collected) -> None:
-        """The steps in order; each that refuses sets `step` and `reason` and ends the page's way."""
+        """The steps in order; each that refuses sets `step` and `reason` and ends the
+        page's way.
+        """
         settings = self.settings
         text = page.text if page.text is not None else charset.decode(page.body, page.charset)[0]
         if page.media_type == "text/html":

@@ -1,8 +1,9 @@
 """Reads crawl archives (WARC, WET, ARC; plain, gzip, lz4, zstd) record by record, surviving damage.
 
-Every record that could be a document comes out exactly once: as a `Page`, as `Skipped` (not text, an
-error status, a revisit) or as `Damaged` (with the byte where it happened). After damage the reader looks
-for the next record and goes on. FastWARC reads WARC; ARC, which it does not know, is read here.
+Every record that could be a document comes out exactly once: as a `Page`, as `Skipped` (not text,
+an error status, a revisit) or as `Damaged` (with the byte where it happened). After damage the
+reader looks for the next record and goes on. FastWARC reads WARC; ARC, which it does not know, is
+read here.
 """
 
 from __future__ import annotations
@@ -136,7 +137,9 @@ def _read_warc(path: Path, max_page_bytes: int) -> Iterator[Record]:
 
 
 def _next_record(path: Path, position: int) -> int:
-    """Where the next record begins after `position`, or -1: a WARC line, or a gzip member that holds one."""
+    """Where the next record begins after `position`, or -1: a WARC line, or a gzip member that
+    holds one.
+    """
     data = path.read_bytes() if path.stat().st_size < 1 << 30 else b""
     if data.startswith(_GZIP):
         at = data.find(_GZIP, position + 1)
@@ -168,7 +171,9 @@ def _from_warc(record: WarcRecord, offset: int, max_page_bytes: int) -> Iterator
 
 
 def _open_record(record: WarcRecord, url: str, offset: int, size: int, limit: int) -> Record:
-    """HTTP is parsed here and not by FastWARC: a wrongly chunked body would cost it the records behind."""
+    """HTTP is parsed here and not by FastWARC: a wrongly chunked body would cost it the records
+    behind.
+    """
     block = record.reader.read(limit + _MAX_HEAD_BYTES)
     if record.record_type == WarcRecordType.conversion:  # WET: text already
         return _page(url, block, offset, "text/plain", "utf-8", limit)
@@ -211,7 +216,9 @@ def _page(
 
 
 def _read_arc(path: Path, max_page_bytes: int) -> Iterator[Record]:
-    """ARC 1.0/1.1: a line `URL IP date type length`, then that many bytes (archive.org ArcFileFormat)."""
+    """ARC 1.0/1.1: a line `URL IP date type length`, then that many bytes (archive.org
+    ArcFileFormat).
+    """
     with _decompressed(path) as stream:
         reader = _Lines(stream)
         try:
@@ -227,7 +234,7 @@ def _arc_records(reader: _Lines, max_page_bytes: int) -> Iterator[Record]:
             return
         header = _ARC_HEADER.match(line)
         if header is None:
-            continue  # the version block's lines, blank lines, and what lies behind a damaged record
+            continue  # the version block's lines, blank lines, the rest of a damaged record
         url, media_type = header[1].decode("utf-8", "replace"), header[4].decode("latin-1")
         if not header[5].isdigit():
             if header[1].startswith((b"http:", b"https:")):

@@ -1,7 +1,8 @@
 """Bytes to text: byte-order mark, HTTP header, meta element, then detection by resiliparse.
 
-Labels lie: a declared charset is believed only if the bytes decode in it with almost no errors. GB2312
-means GB18030 and latin-1 means windows-1252, as browsers read them (WHATWG Encoding Standard).
+Labels lie: a declared charset is believed only if the bytes decode in it with almost no errors.
+GB2312 means GB18030 and latin-1 means windows-1252, as browsers read them (WHATWG Encoding
+Standard).
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ _MAX_ERROR_SHARE = 0.005
 
 
 def _codec(label: str | None) -> str | None:
-    """Python's name for a charset label, as browsers understand it; None if there is no such codec."""
+    """Python's name for a charset label, as browsers understand it; None if there is no
+    such codec.
+    """
     if not label:
         return None
     try:
@@ -61,13 +64,13 @@ def decode(body: bytes, declared: str | None = None) -> tuple[str, str]:
         match[1].decode("ascii", "ignore") for p in (_META, _XML) if (match := p.search(head))
     ]
     for label in (declared, *in_page):
-        codec = _codec(label)
-        text = _try(body, codec)
-        if text is not None and codec is not None:
-            return text, codec
+        found = _codec(label)
+        text = _try(body, found)
+        if text is not None and found is not None:
+            return text, found
     for guess in ("utf-8", detect_encoding(body), "gb18030", "cp1252"):
-        codec = _codec(guess)
-        text = _try(body, codec)
-        if text is not None and codec is not None:
-            return text, codec
+        found = _codec(guess)
+        text = _try(body, found)
+        if text is not None and found is not None:
+            return text, found
     return body.decode("utf-8", "replace"), "utf-8"

@@ -1,15 +1,16 @@
 """Finding evaluation questions in training text: exactly, and nearly.
 
-Texts are compared as tokens: words in lower case, numbers, and single Han, kana or hangul characters;
-punctuation, case and space do not count. A document is contaminated by an evaluation text when
+Texts are compared as tokens: words in lower case, numbers, and single Han, kana or hangul
+characters; punctuation, case and space do not count. A document is contaminated by an evaluation
+text when
 
-* exact: it contains a run of `EXACT_TOKENS` (13, as GPT-3 did) consecutive tokens of it, or the whole of
-  it where it is shorter; runs that training questions share (templates) do not count;
-* near: some window as long as the text holds at least `NEAR_SHARE` of its token trigrams and all of its
-  numbers.
+* exact: it contains a run of `EXACT_TOKENS` (13, as GPT-3 did) consecutive tokens of it, or the
+  whole of it where it is shorter; runs that training questions share (templates) do not count;
+* near: some window as long as the text holds at least `NEAR_SHARE` of its token trigrams and all of
+  its numbers.
 
-Texts of fewer than `MIN_TOKENS` tokens say too little to be found ("What is 2?") and are listed in the
-certificate as not searched.
+Texts of fewer than `MIN_TOKENS` tokens say too little to be found ("What is 2?") and are listed in
+the certificate as not searched.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Hit:
 
 
 def tokens(text: str) -> list[str]:
-    """What is compared: words in lower case, numbers, single characters of scripts without spaces."""
+    """What is compared: words in lower case, numbers, single characters of scripts without
+    spaces.
+    """
     return _TOKEN.findall(text.lower())
 
 
@@ -51,14 +54,16 @@ def _grams(sequence: Sequence[str], n: int) -> Iterable[Gram]:
 
 
 class Decontaminator:
-    """Searches documents for a fixed set of evaluation texts; `training` gives texts that are no leak."""
+    """Searches documents for a fixed set of evaluation texts; `training` gives texts that are no
+    leak.
+    """
 
     def __init__(self, evaluation: Sequence[str], training: Iterable[str] = ()) -> None:
         self.texts = [tokens(text) for text in evaluation]
         shared: set[Gram] = set()
         wanted = {len(text) for text in self.texts if len(text) < EXACT_TOKENS} | {EXACT_TOKENS}
-        for text in training:
-            sequence = tokens(text)
+        for question in training:
+            sequence = tokens(question)
             for n in wanted:
                 shared.update(_grams(sequence, n))
         self._exact: dict[int, dict[Gram, int]] = defaultdict(dict)
@@ -89,7 +94,9 @@ class Decontaminator:
         return self._find_near(sequence)
 
     def _find_near(self, sequence: list[str]) -> Hit | None:
-        """Trigram hits vote for (text, alignment); alignments with enough votes are compared in full."""
+        """Trigram hits vote for (text, alignment); alignments with enough votes are compared in
+        full.
+        """
         votes: Counter[tuple[int, int]] = Counter()
         for at, gram in enumerate(_grams(sequence, _SEED_TOKENS)):
             for number, place in self._seeds.get(gram, ()):
@@ -110,7 +117,9 @@ class Decontaminator:
 def certificate(
     decontaminator: Decontaminator, evaluation: Sequence[str], hits: Counter[str]
 ) -> dict[str, Any]:
-    """What was searched, how, and what was found: goes with the corpus for the evaluation to check."""
+    """What was searched, how, and what was found: goes with the corpus for the evaluation
+    to check.
+    """
     digest = hashlib.sha256("\0".join(sorted(evaluation)).encode()).hexdigest()
     return {
         "texts": len(evaluation),

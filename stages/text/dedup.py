@@ -1,11 +1,11 @@
 """Exact and near duplicates: keys, signatures, candidate pairs, verified edges, components.
 
 Near duplicates follow MinHash with banding (Broder 1997; Leskovec, Rajaraman and Ullman, ch. 3):
-datatrove's signatures, 14 bands of 8 hashes over 5-grams, so that a pair of Jaccard similarity s is a
-candidate with probability 1 - (1 - s^8)^14. Unlike datatrove's own clustering, rows are keyed by document
-id and partitioned by the band's hash, and a candidate pair becomes an edge only when the Jaccard
-similarity of its two shingle sets, computed exactly, reaches the threshold: chained false positives
-cannot swallow a source. The survivor of a component is its first document in crawl order.
+datatrove's signatures, 14 bands of 8 hashes over 5-grams, so that a pair of Jaccard similarity s is
+a candidate with probability 1 - (1 - s^8)^14. Unlike datatrove's own clustering, rows are keyed by
+document id and partitioned by the band's hash, and a candidate pair becomes an edge only when the
+Jaccard similarity of its two shingle sets, computed exactly, reaches the threshold: chained false
+positives cannot swallow a source. The survivor of a component is its first document in crawl order.
 
 Every function works on one partition and knows no other.
 """
@@ -93,9 +93,9 @@ def verified_edges(
 ) -> list[tuple[int, int]]:
     """Edges among the documents of one bucket whose exact Jaccard similarity reaches the threshold.
 
-    Small buckets compare all pairs. In a large one each document is compared with the leaders found so
-    far (documents that no earlier leader resembled), which is linear where all are alike. Pairs in `seen`
-    were decided in another bucket already.
+    Small buckets compare all pairs. In a large one each document is compared with the leaders found
+    so far (documents that no earlier leader resembled), which is linear where all are alike. Pairs
+    in `seen` were decided in another bucket already.
     """
     edges: list[tuple[int, int]] = []
     ordered = sorted(set(documents))
@@ -120,7 +120,9 @@ def verified_edges(
 
 
 def components(edges: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """Node -> smallest node of its connected component, for every node that has an edge (union-find)."""
+    """Node -> smallest node of its connected component, for every node that has an edge
+    (union-find).
+    """
     parent: dict[int, int] = {}
 
     def root(node: int) -> int:

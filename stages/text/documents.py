@@ -1,7 +1,7 @@
 """The document: what the corpus stage makes and every reader of a corpus gets.
 
-A corpus folder holds `documents-*.parquet` with the columns of `SCHEMA`. Files are read in the order of
-their names, rows in their order, so every reader sees the same sequence.
+A corpus folder holds `documents-*.parquet` with the columns of `SCHEMA`. Files are read in the
+order of their names, rows in their order, so every reader sees the same sequence.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ SCHEMA = pa.schema(
 class Document:
     """One text with where it came from.
 
-    `source` names the crawl file and `offset` the place in it: the byte where the record begins in an
-    archive, the row in a table, the position in a folder's sorted listing. `id` hashes both.
+    `source` names the crawl file and `offset` the place in it: the byte where the record begins in
+    an archive, the row in a table, the position in a folder's sorted listing. `id` hashes both.
     """
 
     id: str

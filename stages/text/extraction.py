@@ -13,7 +13,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff
 
 
 def extract_main_text(html: str) -> str:
-    """The page's main content as plain text, without navigation, advertisements, scripts and forms."""
+    """The page's main content as plain text, without navigation, advertisements, scripts
+    and forms.
+    """
     return extract_plain_text(
         html,
         preserve_formatting=True,
@@ -28,7 +30,9 @@ def extract_main_text(html: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """NFC, no control characters or lone surrogates, single spaces inside lines, one blank line at most."""
+    """NFC, no control characters or lone surrogates, single spaces inside lines, one blank line at
+    most.
+    """
     text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     lines = (_tidy_line(line) for line in unicodedata.normalize("NFC", text).split("\n"))
     return _BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()

@@ -1,4 +1,6 @@
-"""HTTP responses as archives store them: status, headers, and the body behind its content coding."""
+"""HTTP responses as archives store them: status, headers, and the body behind its content
+coding.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ class Response:
 
 
 def parse_response(block: bytes) -> Response | None:
-    """Split a stored response into its parts; None if it does not begin with an HTTP status line."""
+    """Split a stored response into its parts; None if it does not begin with an HTTP status
+    line.
+    """
     head, separator, body = block.partition(b"\r\n\r\n")
     if not separator:
         head, _, body = block.partition(b"\n\n")
@@ -51,7 +55,9 @@ def parse_response(block: bytes) -> Response | None:
 
 
 def decode_content(response: Response, limit: int) -> bytes:
-    """Undo chunking and gzip, deflate or br; at most `limit` + 1 bytes. ValueError where it is broken."""
+    """Undo chunking and gzip, deflate or br; at most `limit` + 1 bytes. ValueError where it is
+    broken.
+    """
     body = response.body
     try:
         if response.chunked:
@@ -73,7 +79,9 @@ def decode_content(response: Response, limit: int) -> bytes:
 
 
 def _unchunk(body: bytes) -> bytes:
-    """The body behind chunked transfer coding, or as it is: many archives say chunked and stored it plain."""
+    """The body behind chunked transfer coding, or as it is: many archives say chunked and stored it
+    plain.
+    """
     try:
         return bytes(ChunkedReader(BytesIO(body)).read(len(body))) or body
     except OSError:

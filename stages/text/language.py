@@ -1,8 +1,8 @@
 """Which language a text is in, offline: the script decides where it can, py3langid elsewhere.
 
-Chinese, Japanese and Korean are told by their scripts: kana means Japanese, hangul Korean, Han without
-either Chinese (written simplified or traditional). Other texts go to py3langid, whose confidence
-decides between a wanted language and the rest.
+Chinese, Japanese and Korean are told by their scripts: kana means Japanese, hangul Korean, Han
+without either Chinese (written simplified or traditional). Other texts go to py3langid, whose
+confidence decides between a wanted language and the rest.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def check_languages(languages: Sequence[str]) -> None:
     unknown = sorted(set(languages) - known_languages())
     if unknown:
         raise UserError(
-            f"languages {', '.join(unknown)} cannot be identified; expected ISO 639-1 codes such as en, zh"
+            f"languages {', '.join(unknown)} cannot be identified;"
+            " expected ISO 639-1 codes such as en, zh"
         )
 
 
@@ -64,7 +65,9 @@ def _by_script(text: str) -> str | None:
 
 
 def identify(text: str, wanted: Sequence[str], threshold: float = 0.3) -> str:
-    """The language's code. A wanted one wins if its probability reaches `threshold`, or is the highest."""
+    """The language's code. A wanted one wins if its probability reaches `threshold`, or is the
+    highest.
+    """
     sample = _sample(text)
     script = _by_script(sample)
     if script is not None:

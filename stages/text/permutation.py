@@ -1,8 +1,9 @@
 """A keyed permutation of range(n), one element at a time, without storing it.
 
-A balanced Feistel network permutes the smallest power of four that holds n; values outside range(n) are
-sent through again until they fall inside (cycle walking: Black and Rogaway, "Ciphers with Arbitrary
-Finite Domains", 2002). Round keys come from blake2b, so the order is the same on every machine.
+A balanced Feistel network permutes the smallest power of four that holds n; values outside range(n)
+are sent through again until they fall inside (cycle walking: Black and Rogaway, "Ciphers with
+Arbitrary Finite Domains", 2002). Round keys come from blake2b, so the order is the same on every
+machine.
 """
 
 from __future__ import annotations

@@ -25,7 +25,9 @@ class Span:
 
 
 def luhn(digits: str) -> bool:
-    """ISO/IEC 7812-1 annex B: every second digit from the right doubled, the digit sum divisible by 10."""
+    """ISO/IEC 7812-1 annex B: every second digit from the right doubled, the digit sum divisible by
+    10.
+    """
     total = 0
     for place, digit in enumerate(int(d) for d in reversed(digits)):
         doubled = digit * 2 if place % 2 else digit
@@ -34,7 +36,9 @@ def luhn(digits: str) -> bool:
 
 
 def iban(text: str) -> bool:
-    """ISO 13616: the country and check digits moved to the end, letters as 10-35, modulo 97 is 1."""
+    """ISO 13616: the country and check digits moved to the end, letters as 10-35, modulo 97
+    is 1.
+    """
     compact = text.replace(" ", "").upper()
     if not 15 <= len(compact) <= 34:
         return False
@@ -42,7 +46,9 @@ def iban(text: str) -> bool:
 
 
 def chinese_resident_id(text: str) -> bool:
-    """GB 11643-1999: 17 digits with a date of birth, weighted by 2^(17-i) mod 11, and a check character."""
+    """GB 11643-1999: 17 digits with a date of birth, weighted by 2^(17-i) mod 11, and a check
+    character.
+    """
     try:
         born = date(int(text[6:10]), int(text[10:12]), int(text[12:14]))
     except ValueError:
@@ -86,10 +92,12 @@ _KEYS = (
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]{20,4000}?-----END [A-Z ]*PRIVATE KEY-----"
 )
 _PHONES = (
-    r"(?<![\w.+])\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{2,5}(?:[ .-]?\d{2,5}){1,4}(?![\d.]*\d)"  # +CC ...
+    # +country code and groups
+    r"(?<![\w.+])\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{2,5}(?:[ .-]?\d{2,5}){1,4}(?![\d.]*\d)"
     r"|(?<![\w.+-])1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?![\w-]|\.\d)"  # Chinese mobile
     r"|(?<![\w.+-])0\d{2,3}-\d{7,8}(?![\w-]|\.\d)"  # Chinese fixed line
-    r"|(?<![\w.+-])(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[.-])[2-9]\d{2}[.-]\d{4}(?![\w-]|\.\d)"  # North America
+    # North America
+    r"|(?<![\w.+-])(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[.-])[2-9]\d{2}[.-]\d{4}(?![\w-]|\.\d)"
 )
 _NOT_VERSION = r"(?<![\w.:/-])(?<!version )(?<!Version )(?<!version: )(?<!release )"
 
@@ -119,7 +127,8 @@ _KINDS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool], str], ...] = (
     (
         "iban",
         re.compile(
-            r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])"
+            r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?"
+            r"(?![A-Za-z0-9])"
         ),
         iban,
         "",

@@ -1,8 +1,8 @@
 """Real prose that every installation has: the documentation and docstrings of installed packages.
 
-README texts come from each distribution's metadata, documentation from its .md, .rst and .txt files, and
-docstrings from its modules by parsing, never importing, them. The order is fixed: packages by name,
-files by path.
+README texts come from each distribution's metadata, documentation from its .md, .rst and .txt
+files, and docstrings from its modules by parsing, never importing, them. The order is fixed:
+packages by name, files by path.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ast
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from email import message_from_string
 from importlib import metadata
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def distributions(names: Sequence[str]) -> list[metadata.Distribution]:
 
 
 def package_versions(names: Sequence[str]) -> dict[str, str]:
-    """Name -> version of the distributions read: what stands for this source in an artifact's id."""
+    """Name -> version of the distributions read: what stands for this source in an
+    artifact's id.
+    """
     return {d.metadata["Name"]: d.version for d in distributions(names)}
 
 
@@ -56,7 +59,8 @@ def read_packages(names: Sequence[str]) -> Iterator[Page]:
 
 
 def _texts(distribution: metadata.Distribution) -> Iterator[tuple[str, str]]:
-    description = distribution.metadata.get_payload() or distribution.metadata.get("Description")
+    fields = message_from_string(distribution.read_text("METADATA") or "")
+    description = fields.get_payload()
     if isinstance(description, str) and description.strip():
         yield "METADATA", description
     for file in sorted(distribution.files or (), key=str):

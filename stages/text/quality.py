@@ -1,19 +1,20 @@
 """Quality verdicts: datatrove's Gopher, C4 and FineWeb filters, with settings per language.
 
-The filters are datatrove's own classes with our word tokenizer put in; the order is the cheapest first,
-as FineWeb runs them. English uses datatrove's defaults, and like FineWeb keeps C4's lines without
-terminal punctuation. Chinese differs where the defaults measure English (every change is named below):
+The filters are datatrove's own classes with our word tokenizer put in; the order is the cheapest
+first, as FineWeb runs them. English uses datatrove's defaults, and like FineWeb keeps C4's lines
+without terminal punctuation. Chinese differs where the defaults measure English (every change is
+named below):
 
 * a word by jieba has 1-2 characters, so mean word length may be 1 to 6 instead of 3 to 10;
 * jieba counts punctuation as words, so 60 % of them must hold a letter instead of 80 %;
 * stop words are Chinese; pages of 30 words are long enough;
-* C4 splits lines at spaces and ends them with ASCII punctuation: its rules on words per line, longest
-  word and terminal punctuation are off, and 3 sentences are enough;
-* a line of 10 characters is a short one instead of 30, and a repeated line may make up 10 % of the page
-  instead of 1 % (a repeated phrase weighs more where a page has fewer characters).
+* C4 splits lines at spaces and ends them with ASCII punctuation: its rules on words per line,
+  longest word and terminal punctuation are off, and 3 sentences are enough;
+* a line of 10 characters is a short one instead of 30, and a repeated line may make up 10 % of the
+  page instead of 1 % (a repeated phrase weighs more where a page has fewer characters).
 
-"prose" is for documentation that no crawl's boilerplate surrounds: length, letters and gross repetition
-only (a reference repeats the phrases of its parameters on every page).
+"prose" is for documentation that no crawl's boilerplate surrounds: length, letters and gross
+repetition only (a reference repeats the phrases of its parameters on every page).
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ _PROSE: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`kept`, or the filter and the reason it gave. `text` is what is left: C4 drops single lines."""
+    """`kept`, or the filter and the reason it gave. `text` is what is left: C4 drops single
+    lines.
+    """
 
     kept: bool
     text: str
@@ -147,8 +150,8 @@ def check_overrides(overrides: Mapping[str, Overrides]) -> None:
             known -= {"self", "exclusion_writer", "language"}
             for argument in set(arguments) - known:
                 raise UserError(
-                    f"quality.{language}.{name}.{argument}: datatrove's {FILTERS[name].__name__} has no such"
-                    f" setting; it has {', '.join(sorted(known))}"
+                    f"quality.{language}.{name}.{argument}: datatrove's {FILTERS[name].__name__}"
+                    f" has no such setting; it has {', '.join(sorted(known))}"
                 )
 
 

@@ -1,8 +1,9 @@
-"""Units of reading: one crawl file (or a group of loose pages) that is read, and committed, as a whole.
+"""Units of reading: one crawl file (or a group of loose pages) that is read, and committed, as a
+whole.
 
-`find_units` turns a path into units without reading them; `read_unit` yields every record of one, as
-`archives.Page`, `Skipped` or `Damaged`. Formats: archives (WARC, WET, ARC), JSONL (.gz, .zst), Parquet,
-loose HTML and text files, and tar files of them.
+`find_units` turns a path into units without reading them; `read_unit` yields every record of one,
+as `archives.Page`, `Skipped` or `Damaged`. Formats: archives (WARC, WET, ARC), JSONL (.gz, .zst),
+Parquet, loose HTML and text files, and tar files of them.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ _HTML_NAME = re.compile(r"\.(html?|xhtml)$", re.I)
 
 @dataclass(frozen=True)
 class Unit:
-    """What is read and committed as a whole. `key` names it in ids and ledgers, wherever the files lie."""
+    """What is read and committed as a whole. `key` names it in ids and ledgers, wherever the files
+    lie.
+    """
 
     key: str
     format: str
@@ -65,12 +68,12 @@ def find_units(
     """The units under a file or folder, sorted by name. Nothing to read there is a UserError."""
     if not path.exists():
         raise UserError(
-            f"the source {path} does not exist: give an existing file or folder (paths are taken from the"
-            " folder the command runs in)"
+            f"the source {path} does not exist: give an existing file or folder"
+            " (paths are taken from the folder that the command runs in)"
         )
     if path.is_file():
-        found = format if format != "auto" else format_of(path.name) or "archive"
-        return [Unit(f"{key}/{path.name}", found, (str(path),), (path.name,), language, max_bytes)]
+        named = format if format != "auto" else format_of(path.name) or "archive"
+        return [Unit(f"{key}/{path.name}", named, (str(path),), (path.name,), language, max_bytes)]
     files = sorted(
         (p for p in path.rglob("*") if p.is_file()), key=lambda p: p.relative_to(path).as_posix()
     )
@@ -89,14 +92,17 @@ def find_units(
         units.append(Unit(f"{key}/pages-{number:05d}", "pages", paths, names, language, max_bytes))
     if not units:
         raise UserError(
-            f"the source {path} holds nothing to read; expected archives, .jsonl, .parquet, .html, .txt"
-            " or tar files of pages" + ("" if format == "auto" else f" of format {format!r}")
+            f"the source {path} holds nothing to read; expected archives, .jsonl, .parquet,"
+            " .html, .txt or tar files of pages"
+            + ("" if format == "auto" else f" of format {format!r}")
         )
     return units
 
 
 def read_unit(unit: Unit) -> Iterator[Record]:
-    """Every record of a unit, up to its `max_bytes`. A damaged file ends in `Damaged`, never in an error."""
+    """Every record of a unit, up to its `max_bytes`. A damaged file ends in `Damaged`, never in an
+    error.
+    """
     readers = {
         "archive": lambda: read_archive(Path(unit.paths[0])),
         "jsonl": lambda: _read_jsonl(Path(unit.paths[0])),

@@ -1,13 +1,13 @@
 """Indexed binary token shards, and batches that are a pure function of (seed, step).
 
-A folder holds, for each shard, `tokens-00000.bin` (little-endian uint16, or uint32 when the vocabulary
-needs it), `tokens-00000.starts.npy` (int64: where each document begins in the shard) and
-`tokens-00000.ids.txt` (their ids, one a line), and `index.json`, which lists them. Every document ends
-with the end-of-text token.
+A folder holds, for each shard, `tokens-00000.bin` (little-endian uint16, or uint32 when the
+vocabulary needs it), `tokens-00000.starts.npy` (int64: where each document begins in the shard) and
+`tokens-00000.ids.txt` (their ids, one a line), and `index.json`, which lists them. Every document
+ends with the end-of-text token.
 
-The shards are read as one long sequence cut into fixed windows. Each epoch visits every window once,
-in an order given by a keyed permutation of the window's number, so nothing is shuffled, stored or
-iterated: sample k of the run is found in constant time, by any worker.
+The shards are read as one long sequence cut into fixed windows. Each epoch visits every window
+once, in an order given by a keyed permutation of the window's number, so nothing is shuffled,
+stored or iterated: sample k of the run is found in constant time, by any worker.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ _ENDINGS = (".bin", ".starts.npy", ".ids.txt")
 
 
 class TokenWriter:
-    """Appends encoded documents to shards of about `shard_tokens` tokens. Close it to write the index."""
+    """Appends encoded documents to shards of about `shard_tokens` tokens. Close it to write the
+    index.
+    """
 
     def __init__(
         self, folder: Path, vocabulary_size: int, end_of_text: int, shard_tokens: int = 1 << 24
@@ -92,9 +94,9 @@ class TokenWriter:
 class TokenBatch:
     """Arrays int64 [rows, length].
 
-    `labels` are already shifted: `labels[i, t]` is the token after `input_ids[i, t]`, or -100 where that
-    token begins another document. `document_ids` number the documents over all shards; equal numbers may
-    attend to each other.
+    `labels` are already shifted: `labels[i, t]` is the token after `input_ids[i, t]`, or -100 where
+    that token begins another document. `document_ids` number the documents over all shards; equal
+    numbers may attend to each other.
     """
 
     input_ids: np.ndarray
@@ -133,11 +135,13 @@ class TokenShards:
         self._first_document = np.cumsum([0] + [shard["documents"] for shard in index["shards"]])
 
     def windows(self, length: int) -> int:
-        """How many samples of `length` tokens an epoch has; the last token of all has no successor."""
+        """How many samples of `length` tokens an epoch has; the last token of all has no
+        successor.
+        """
         count = (self.tokens - 1) // length
         if count < 1:
             raise UserError(
-                f"{self.folder} holds {self.tokens} tokens, fewer than one sequence of {length} needs:"
+                f"{self.folder} holds {self.tokens} tokens, fewer than a sequence of {length} needs:"
                 " give more text, or a shorter sequence"
             )
         return count
@@ -173,8 +177,8 @@ class TokenShards:
     ) -> TokenBatch:
         """The batch of a step: a pure function of (seed, step, rows, length).
 
-        With `world` > 1 only this `rank`'s contiguous rows are read: the ranks' parts, one after the
-        other, are the batch of one rank.
+        With `world` > 1 only this `rank`'s contiguous rows are read: the ranks' parts, one after
+        the other, are the batch of one rank.
         """
         starts = self.window_starts(step, rows, length, seed)
         starts = starts[rank * rows // world : (rank + 1) * rows // world]
@@ -201,7 +205,9 @@ class TokenShards:
 
 
 def join_shards(folders: Sequence[Path], out: Path) -> TokenShards:
-    """One folder with the shards of several, in order; files are linked where the file system can."""
+    """One folder with the shards of several, in order; files are linked where the file
+    system can.
+    """
     out.mkdir(parents=True, exist_ok=True)
     parts = [json.loads((folder / INDEX).read_text(encoding="utf-8")) for folder in folders]
     shards: list[dict[str, Any]] = []

@@ -1,8 +1,9 @@
 """Words as datatrove counts them, faster: the same tokens, without building a spaCy document.
 
-spaCy cuts a text at whitespace and splits each piece by itself, so a piece's tokens are remembered and a
-text becomes dictionary look-ups. Chinese goes to jieba directly, which is what spaCy calls. The filters
-see exactly the tokens they would have seen, so their verdicts do not change; tests compare them.
+spaCy cuts a text at whitespace and splits each piece by itself, so a piece's tokens are remembered
+and a text becomes dictionary look-ups. Chinese goes to jieba directly, which is what spaCy calls.
+The filters see exactly the tokens they would have seen, so their verdicts do not change; tests
+compare them.
 """
 
 from __future__ import annotations

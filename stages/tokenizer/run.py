@@ -1,7 +1,7 @@
 """Trains the tokenizer on a stratified sample: per language, within a bound on memory.
 
-Which documents are in the sample follows from the hash of their ids, so it does not depend on the order
-or the number of files.
+Which documents are in the sample follows from the hash of their ids, so it does not depend on the
+order or the number of files.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def language_bytes(corpus: Path) -> dict[str, int]:
 def sample_shares(
     sizes: Mapping[str, int], sample_bytes: int, min_share: float
 ) -> dict[str, float]:
-    """Language -> share of its documents to take, so that all together stay within `sample_bytes`."""
+    """Language -> share of its documents to take, so that all together stay within
+    `sample_bytes`.
+    """
     total = sum(sizes.values())
     floor = min(min_share, 1 / len(sizes))
     weights = {name: max(size / total, floor) for name, size in sizes.items()}
@@ -75,7 +77,7 @@ def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     tokenizer = Tokenizer.train(counted(), config.vocabulary_size)
     tokenizer.save(context.out)
     return {
-        "vocabulary_size": tokenizer.vocabulary_size,  # smaller than asked where the text has no more
+        "vocabulary_size": tokenizer.vocabulary_size,  # less than asked where the text has no more
         "sampled_documents": texts,
         "bytes_per_token": bytes_per_token(tokenizer, corpus),
     }

@@ -1,7 +1,7 @@
 """Encodes the corpus, one of its files after the other, each committed by a rename.
 
-A killed run finds the files already encoded in `context.scratch`. The shards of all files together are
-the artifact's `train/` and `heldout/`, in the corpus's order.
+A killed run finds the files already encoded in `context.scratch`. The shards of all files together
+are the artifact's `train/` and `heldout/`, in the corpus's order.
 """
 
 from __future__ import annotations
