@@ -41,7 +41,7 @@ class CompletionAnswers:
         return self._head(job) | {"choices": [], "usage": counts}
 
     def _head(self, job: Job) -> dict[str, Any]:
-        return head(job.id, "text_completion", self._model)
+        return head(job.id, "text_completion", job.created, self._model)
 
     def _choice(
         self, index: int, text: str, tokens: Choice | Piece, finish: str | None
@@ -78,7 +78,7 @@ class ChatAnswers:
             for index, choice in enumerate(choices)
         ]
         counts = usage(job.prompt_tokens, job.completion_tokens)
-        answer = head(job.id, "chat.completion", self._model)
+        answer = head(job.id, "chat.completion", job.created, self._model)
         return answer | {"choices": listed, "usage": counts}
 
     def opening(self, job: Job) -> list[dict[str, Any]]:
@@ -94,7 +94,7 @@ class ChatAnswers:
     def usage_chunk(self, job: Job) -> dict[str, Any]:
         """The last chunk of a stream that asked for its usage."""
         counts = usage(job.prompt_tokens, job.completion_tokens)
-        answer = head(job.id, "chat.completion.chunk", self._model)
+        answer = head(job.id, "chat.completion.chunk", job.created, self._model)
         return answer | {"choices": [], "usage": counts}
 
     def _chunk(
@@ -106,7 +106,9 @@ class ChatAnswers:
         finish: str | None,
     ) -> dict[str, Any]:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        return head(job.id, "chat.completion.chunk", self._model) | {"choices": [choice]}
+        return head(job.id, "chat.completion.chunk", job.created, self._model) | {
+            "choices": [choice]
+        }
 
     def _listed(self, tokens: Choice | Piece) -> dict[str, Any] | None:
         if not self._logprobs:

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 
-from cluster import session
+from cluster import session, storage
 from cluster.errors import UserError
 from serve import access, autoscale, model_folder
 
@@ -26,12 +26,17 @@ START_DEADLINE_S = 300.0
 
 
 class Settings(BaseModel):
-    """What one endpoint needs to know. `model` is a folder that every replica's node can read."""
+    """What one endpoint needs to know.
+
+    `model` is a folder that every replica's node can read or, with `store`, an artifact there: its
+    id or `recipe/stage`, such as `tiny/int8`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
     model: str
+    store: str | None = None
     name: str | None = None
-    """What requests call the model; the folder's name unless given."""
+    """What requests call the model; the last part of `model` unless given."""
     replicas: int = Field(default=1, ge=1, le=1000)
     max_replicas: int | None = Field(default=None, ge=1, le=1000)
     """Where autoscaling ends; no autoscaling unless given."""
@@ -46,6 +51,13 @@ class Settings(BaseModel):
     keys_file: str | None = None
     """A file of such lines on every replica's node, such as a mounted secret."""
 
+    def folder(self) -> Path:
+        """Where the model lies on this machine; an object store's artifact is fetched first."""
+        if self.store is None:
+            return Path(self.model)
+        store = storage.open_store(self.store)
+        return store.get(storage.find_artifact(store, self.model)).path
+
 
 class Replica:
     """One replica: an engine, and the ASGI application that Ray Serve routes requests to."""
@@ -54,12 +66,12 @@ class Replica:
         from serve.endpoint import Endpoint
 
         wanted = Settings.model_validate(settings)
-        folder = Path(wanted.model)
+        folder = wanted.folder()
         lines = list(wanted.keys) or access.read_keys(wanted.keys_file)
         model = model_folder.load(folder, sequences=wanted.sequences, threads=wanted.threads)
         self._endpoint = Endpoint(
             model,
-            wanted.name or folder.name,
+            wanted.name or Path(wanted.model).name,
             access.Access([access.parse_key(line) for line in lines]),
             autoscale.capacity(wanted.sequences),
         )

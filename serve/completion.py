@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ class Job:
     stream: bool
     usage_wanted: bool
     completion_tokens: int = 0
+    created: int = field(default_factory=lambda: int(time.time()))
 
 
 class Completer:

@@ -7,7 +7,6 @@ Format: OpenAI API reference, /v1/completions and /v1/chat/completions.
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -173,9 +172,9 @@ def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
     }
 
 
-def head(request_id: str, kind: str, model: str) -> dict[str, Any]:
-    """The fields every answer and chunk begins with."""
-    return {"id": request_id, "object": kind, "created": int(time.time()), "model": model}
+def head(request_id: str, kind: str, created: int, model: str) -> dict[str, Any]:
+    """The fields every answer and chunk begins with; `created` is in Unix seconds."""
+    return {"id": request_id, "object": kind, "created": created, "model": model}
 
 
 def model_list(name: str, created: int, context_tokens: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Write a Qwen3-layout checkpoint as a GGUF file, and read the weights back dequantized.
+"""Write a Qwen3-layout checkpoint as a GGUF file (`model.gguf_file` reads it back).
 
 The file follows the GGUF specification (ggml-org/ggml, docs/gguf.md) as llama.cpp, Ollama and
 OpenVINO GenAI read it: architecture `qwen3`, a `gpt2` byte-level BPE tokenizer with its merges,
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import gguf
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -27,7 +26,7 @@ BLOCK = 32
 
 
 def write_gguf(checkpoint: Path, path: Path, storage: Format, name: str) -> None:
-    """Write `checkpoint` (config.json, model.safetensors, tokenizer.json ...) to the file `path`."""
+    """Write the checkpoint folder (config, weights, tokenizer) to the file `path`."""
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     _check_architecture(config)
     writer = gguf.GGUFWriter(str(path), gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.QWEN3])
@@ -43,7 +42,7 @@ def write_gguf(checkpoint: Path, path: Path, storage: Format, name: str) -> None
 
 
 def load_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint folder, by their Hugging Face names; one file or an index of many."""
+    """All tensors of a checkpoint folder by their Hugging Face names, from one file or many."""
     index = checkpoint / "model.safetensors.index.json"
     if not index.exists():
         return load_file(checkpoint / "model.safetensors")
@@ -51,17 +50,6 @@ def load_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     weights: dict[str, torch.Tensor] = {}
     for file in files:
         weights |= load_file(checkpoint / file)
-    return weights
-
-
-def read_dequantized(path: Path, layers: int) -> dict[str, torch.Tensor]:
-    """The file's weights as float32 tensors, by their Hugging Face names."""
-    names = _gguf_names(layers)
-    hugging_face = {ours: theirs for theirs, ours in names.items()}
-    weights = {}
-    for tensor in gguf.GGUFReader(str(path)).tensors:
-        values = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        weights[hugging_face[tensor.name]] = torch.from_numpy(values.copy())
     return weights
 
 

@@ -14,11 +14,9 @@ from pydantic import Field
 from stages.stage import Stage, StageConfig, execution, parent
 
 
-class QuantizeConfig(StageConfig):
+class Config(StageConfig):
     """What to quantize and how closely to measure what it cost."""
 
-    stage: Literal["quantize"] = "quantize"
-    description: str = ""
     model: str = parent("checkpoint")
     tokens: str = parent("tokens")
     format: Literal["Q8_0", "F16"] = "Q8_0"
@@ -39,6 +37,6 @@ STAGE = Stage(
     name="quantize",
     kind="quantized",
     version=1,
-    config=QuantizeConfig,
+    config=Config,
     entry="stages.compress.quantize_run:run",
 )

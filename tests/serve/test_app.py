@@ -73,7 +73,7 @@ def test_pieces_arrive_one_by_one_and_leaving_aborts(url: str) -> None:
 
 
 def test_mistakes_before_anything_starts(tmp_path: Path, gguf_f16: Path) -> None:
-    with pytest.raises(UserError, match="holds no model: found nothing; expected config.json"):
+    with pytest.raises(UserError, match=r"holds no model: found nothing; expected config.json"):
         app.serve(tmp_path)
     with pytest.raises(UserError, match="there is no folder"):
         app.serve(tmp_path / "nowhere")
@@ -82,12 +82,12 @@ def test_mistakes_before_anything_starts(tmp_path: Path, gguf_f16: Path) -> None
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(UserError, match="Address already in use.*--port"):
+        with pytest.raises(UserError, match=r"Address already in use.*--port"):
             app.serve(gguf_f16, port=taken.getsockname()[1])
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(UserError, match="endpoint setting replica: .*known: model, name"):
+    with pytest.raises(UserError, match=r"endpoint setting replica: .*known: model, name"):
         app.build_app({"model": "/m", "replica": 2})
-    with pytest.raises(UserError, match="endpoint setting replicas: .*greater than or equal to 1"):
+    with pytest.raises(UserError, match=r"endpoint setting replicas: .*greater than or equal to 1"):
         app.build_app({"model": "/m", "replicas": 0})
