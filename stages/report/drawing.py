@@ -1,0 +1,155 @@
+"""Drawings made by hand as SVG: the lineage graph in layers, and intervals against a threshold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+BOX_W, BOX_H, GAP_X, GAP_Y = 118, 38, 18, 34
+SWEEPS = 8
+FAMILIES = {
+    "examples": "data",
+    "corpus": "data",
+    "tokenizer": "data",
+    "tokens": "data",
+    "pretrain": "model",
+    "sft": "model",
+    "reward": "model",
+    "dpo": "model",
+    "ppo": "model",
+    "rlvr": "model",
+    "distill": "small",
+    "quantize": "small",
+    "evaluate": "result",
+    "report": "result",
+}
+
+
+def layers_of(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """Node -> layer: one below its deepest parent's; sources come just above their first use."""
+    above: dict[str, list[str]] = defaultdict(list)
+    below: dict[str, list[str]] = defaultdict(list)
+    for start, end in edges:
+        above[end].append(start)
+        below[start].append(end)
+    layer: dict[str, int] = {}
+
+    def depth(node: str) -> int:
+        if node not in layer:
+            layer[node] = 1 + max((depth(parent) for parent in above[node]), default=-1)
+        return layer[node]
+
+    for node in nodes:
+        depth(node)
+    for node in nodes:
+        if not above[node] and below[node]:
+            layer[node] = max(0, min(layer[child] for child in below[node]) - 1)
+    return layer
+
+
+def reduced(edges: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The transitive reduction: without the edges that a longer way implies."""
+    below: dict[str, set[str]] = defaultdict(set)
+    for start, end in edges:
+        below[start].add(end)
+    reach: dict[str, set[str]] = {}
+
+    def reached(node: str) -> set[str]:
+        if node not in reach:
+            reach[node] = set().union(*({child} | reached(child) for child in below.get(node, ())))
+        return reach[node]
+
+    return [
+        (start, end)
+        for start, ends in list(below.items())
+        for end in sorted(ends)
+        if not any(end in reached(other) for other in ends if other != end)
+    ]
+
+
+def _ordered(layer: Mapping[str, int], edges: Sequence[tuple[str, str]]) -> list[list[str]]:
+    """The nodes of each layer from left to right, by the barycentre of their neighbours."""
+    rows: list[list[str]] = [[] for _ in range(max(layer.values(), default=-1) + 1)]
+    for node, depth in layer.items():
+        rows[depth].append(node)
+    neighbours: dict[str, list[str]] = defaultdict(list)
+    for start, end in edges:
+        neighbours[start].append(end)
+        neighbours[end].append(start)
+    place = {node: at - (len(row) - 1) / 2 for row in rows for at, node in enumerate(row)}
+    for sweep in range(SWEEPS):
+        for row in rows if sweep % 2 == 0 else reversed(rows):
+            near = {
+                node: sum(place[other] for other in neighbours[node]) / len(neighbours[node])
+                if neighbours[node]
+                else place[node]
+                for node in row
+            }
+            row.sort(key=lambda node: near[node])
+            for at, node in enumerate(row):
+                place[node] = at - (len(row) - 1) / 2
+    return rows
+
+
+def lineage_svg(lineage: Mapping[str, Any]) -> str:
+    """The graph from top to bottom; edges that others imply are left out."""
+    nodes = {node["id"]: node for node in lineage["nodes"]}
+    edges = reduced([(edge["from"], edge["to"]) for edge in lineage["edges"]])
+    rows = _ordered(layers_of(list(nodes), edges), edges)
+    widest = max((len(row) for row in rows), default=1)
+    width = widest * (BOX_W + GAP_X) + GAP_X
+    height = len(rows) * (BOX_H + GAP_Y)
+    centre: dict[str, tuple[float, float]] = {}
+    for depth, row in enumerate(rows):
+        for at, node in enumerate(row):
+            x = width / 2 + (at - (len(row) - 1) / 2) * (BOX_W + GAP_X)
+            centre[node] = (x, GAP_Y / 2 + BOX_H / 2 + depth * (BOX_H + GAP_Y))
+    parts = [
+        f'<svg class="lineage" role="img" aria-label="lineage" viewBox="0 0 {width} {height}"'
+        f' style="width:{width}px">'
+    ]
+    for start, end in edges:
+        (x1, y1), (x2, y2) = centre[start], centre[end]
+        y1, y2 = y1 + BOX_H / 2, y2 - BOX_H / 2
+        bend = max(14.0, (y2 - y1) / 2)
+        parts.append(
+            f'<path class="edge" d="M{x1:.0f},{y1:.0f} C{x1:.0f},{y1 + bend:.0f}'
+            f' {x2:.0f},{y2 - bend:.0f} {x2:.0f},{y2:.0f}"/>'
+        )
+    for identity, (x, y) in centre.items():
+        node = nodes[identity]
+        family = FAMILIES.get(node["kind"], "data")
+        parts.append(
+            f'<g class="node {family}"><title>{escape(identity)}</title>'
+            f'<rect x="{x - BOX_W / 2:.0f}" y="{y - BOX_H / 2:.0f}" width="{BOX_W}"'
+            f' height="{BOX_H}" rx="6"/>'
+            f'<text x="{x:.0f}" y="{y - 2:.0f}">{escape(node["name"])}</text>'
+            f'<text class="kind" x="{x:.0f}" y="{y + 12:.0f}">{escape(node["kind"])}</text></g>'
+        )
+    return "".join([*parts, "</svg>"])
+
+
+def gate_svg(gate: Mapping[str, Any]) -> str:
+    """Value and interval on a line, the threshold (or the allowed range) as a mark."""
+    limits = gate["threshold"] if isinstance(gate["threshold"], list) else [gate["threshold"]]
+    points = [gate["value"], gate["low"], gate["high"], *limits]
+    low, high = min(points), max(points)
+    margin = 0.12 * (high - low) or max(0.1, 0.1 * abs(high))
+    low, high = low - margin, high + margin
+
+    def x(value: float) -> float:
+        return 150 * (value - low) / (high - low)
+
+    at = [x(limit) for limit in limits]
+    marks = [f'<line class="limit" x1="{p:.1f}" x2="{p:.1f}" y1="2" y2="18"/>' for p in at]
+    if len(at) == 2:
+        size = f'width="{at[1] - at[0]:.1f}" height="16"'
+        marks.insert(0, f'<rect class="range" x="{at[0]:.1f}" y="2" {size}/>')
+    ends = f'x1="{x(gate["low"]):.1f}" x2="{x(gate["high"]):.1f}"'
+    return (
+        '<svg class="gate" viewBox="0 0 150 20" role="img" aria-label="value and interval">'
+        f'{"".join(marks)}<line class="interval" {ends} y1="10" y2="10"/>'
+        f'<circle cx="{x(gate["value"]):.1f}" cy="10" r="4"/></svg>'
+    )
