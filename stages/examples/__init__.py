@@ -38,7 +38,7 @@ class Config(StageConfig):
     what: What
     problems: str | None = parent("examples", optional=True)
     """conversations, preferences: problems whose evaluation must not occur in them; crawl: problems
-    whose evaluation is leaked in a few planted pages (by default, those drawn from the same seed)."""
+    whose evaluation is leaked in a few planted pages (default: those of the same seed)."""
     pages: int = Field(default=3600, ge=40)
     """crawl: pages in all, planted ones included."""
     files: int = Field(default=5, ge=1)

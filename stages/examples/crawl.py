@@ -1,7 +1,7 @@
 """The sample crawl: WARC files of generated pages with known faults, and the truth about each page.
 
 `truth.jsonl` has a line for every page: url, language, charset, kind, whether a corpus should keep
-it, the url it is a duplicate of, the personal data and the evaluation problems in it, its main text.
+it, the url it is a duplicate of, the personal data and the evaluation problems in it, main text.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Response:
 
 
 def draw_pages(config: Config, seed: int, leaked: Sequence[Problem]) -> list[Page]:
-    """All pages, shuffled; a duplicate's `of` holds the index (as text) of its original in the list."""
+    """All pages, shuffled; a duplicate's `of` holds the index (as text) of its original "
+    "in the list."""
     random = Random(f"crawl {seed}")
     counts = {kind: max(1, round(config.pages * s)) for kind, s in planted.SHARES.items()}
     good = config.pages - sum(counts.values())

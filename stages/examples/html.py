@@ -1,4 +1,5 @@
-"""Wraps a page's text in what surrounds text on the web: menus, advertisements, scripts, comments."""
+"""Wraps a page's text in what surrounds text on the web: menus, advertisements, scripts, "
+"comments."""
 
 from __future__ import annotations
 
@@ -60,7 +61,8 @@ _FOOT = {
 }
 _SCRIPTS = (
     "var _q=_q||[];_q.push(['track',{n}]);",
-    "window.dataLayer=window.dataLayer||[];function gtag(){{dataLayer.push(arguments);}}gtag('id',{n});",
+    "window.dataLayer=window.dataLayer||[];function "
+    "gtag(){{dataLayer.push(arguments);}}gtag('id',{n});",
     "document.addEventListener('DOMContentLoaded',function(){{load({n});}});",
 )
 _HOSTS = {
@@ -130,7 +132,8 @@ def _menu(random: Random, language: str) -> str:
 
 def _advert(random: Random, language: str) -> str:
     word = random.choice(NOUNS)[language]
-    return f'<a href="/ad/{random.randrange(999)}">{random.choice(_ADVERTS[language]).format(w=word)}</a>'
+    said = random.choice(_ADVERTS[language]).format(w=word)
+    return f'<a href="/ad/{random.randrange(999)}">{said}</a>'
 
 
 def _comments(random: Random, language: str) -> str:

@@ -1,4 +1,5 @@
-"""Invented personal data with valid check digits: e-mail addresses, phones, identity and card numbers."""
+"""Invented personal data with valid check digits: e-mail addresses, phones, identity and "
+"card numbers."""
 
 from __future__ import annotations
 
@@ -12,9 +13,9 @@ _LINES = {
     "en": {
         "email": "[Write to {n} at|Send a note for {n} to|Questions go to] {v} [before Friday|for "
         "details|at any time].",
-        "phone": "[Call {n} on|{n} can be reached at|The number of {n} is] {v} [in the evening|during "
+        "phone": "[Call {n} on|Reach {n} at|The number of {n} is] {v} [in the evening|during "
         "the week].",
-        "card": "[{n} paid with the card|The invoice of {n} names the card] {v} [last week|in person].",
+        "card": "[{n} paid with the card|The invoice of {n} names card] {v} [last week|in person].",
     },
     "zh": {
         "email": "[请写信给{n},|{n}的]邮箱是 {v} 。",
@@ -43,7 +44,8 @@ def identity_digit(digits: str) -> str:
 def _value(random: Random, kind: str, language: str) -> str:
     if kind == "email":
         name = random.choice(PEOPLE_NAMES)["en"].lower()
-        return f"{name}.{random.randrange(10, 999)}@{random.choice(('post', 'mail', 'box'))}-veldon.com"
+        host = random.choice(("post", "mail", "box"))
+        return f"{name}.{random.randrange(10, 999)}@{host}-veldon.com"
     if kind == "phone" and language == "zh":
         return f"1{random.choice('3578')}{random.randrange(10**9):09d}"
     if kind == "phone":

@@ -1,4 +1,5 @@
-"""What a corpus must find in a crawl: duplicates, spam, gibberish, personal data, leaked problems."""
+"""What a corpus must find in a crawl: duplicates, spam, gibberish, personal data, leaked "
+"problems."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ _ZH = {
     "feed": ("{s}吃{v}[,很少吃别的|,秋天吃得最多|,{c}附近有很多]。",),
 }
 _OPENINGS = {
-    "person": "[This page is about|Few people are as well liked as|Here is what we know about] {s}.",
+    "person": "[This page is about|Few people are as well liked as|Here is what is known of] {s}.",
     "city": "[Travellers often ask about|This page describes|Many roads lead to] {s}.",
     "animal": "[Many tales are told about|This page describes|Children like] the {s}.",
 }

@@ -18,10 +18,13 @@ from stages.tasks.words import PEOPLE_NAMES, THINGS
 
 _INTRO = {
     "en": (
-        "In the school of {c}, {p} [teaches sums to the youngest|learned to add and take away|keeps "
-        "a notebook of sums], and every page of it [starts with the ones|goes from right to left|is "
+        "In the school of {c}, {p} [teaches sums to the youngest|learned to add and take "
+        "away|keeps "
+        "a notebook of sums], and every page of it [starts with the ones|goes from right "
+        "to left|is "
         "kept with care].",
-        "[Whoever keeps a shop in {c}|A trader from {c}] must [add quickly|be good at sums], and {p} "
+        "[Whoever keeps a shop in {c}|A trader from {c}] must [add quickly|be good at "
+        "sums], and {p} "
         "[showed everybody how it is done|wrote down how to do it without mistakes].",
         "[This lesson from {c}|The {c} lesson] is about sums with two columns, [as {p} explains "
         "them|told by {p}|which {p} wrote for a friend].",
@@ -33,10 +36,13 @@ _INTRO = {
 }
 _ASIDE = {
     "en": (
-        "[After that|Then] {p} [looked out of the window for a while|drank a cup of tea|wrote it all "
+        "[After that|Then] {p} [looked out of the window for a while|drank a cup of "
+        "tea|wrote it all "
         "down again with a new pencil].",
-        "[Nobody in {c} made a mistake that day|The others in {c} nodded|It took {p} only a moment].",
-        "[It helps to say the words aloud|It is easy to forget what was carried|The tens come after "
+        "[Nobody in {c} made a mistake that day|The others in {c} nodded|It took {p} only "
+        "a moment].",
+        "[It helps to say the words aloud|It is easy to forget what was carried|The tens "
+        "come after "
         "the ones], as they say in {c}.",
         "{p} [likes this one most of all|had done it before|asked for a harder one].",
     ),
@@ -132,11 +138,13 @@ _CODE = {
 }
 _CODE_ASIDE = {
     "en": (
-        "[The word return gives the result back|A function begins with the word def|The name in the "
+        "[The word return gives the result back|A function begins with the word def|The "
+        "name in the "
         "brackets is what goes in], as {p} [says|wrote in the {c} notes|explained].",
         "[Without the word return nothing comes back|The colon must not be forgotten|One line is "
         "enough for such a small thing], and {p} [knew it|tried it at once|agreed].",
-        "[Programs like these|Such short functions] are [used every day|tested every night] at {c}.",
+        "[Programs like these|Such short functions] are [used every day|tested every "
+        "night] at {c}.",
         "{p} [ran it twice to be sure|showed it to a friend in {c}|wrote a test for it first].",
     ),
     "zh": (
@@ -148,7 +156,8 @@ _CODE_ASIDE = {
 
 _GAMES = {
     "en": (
-        "{p} was asked: {prompt} [The answer was|The reply came at once|So {p} wrote]: {solution}{dot}",
+        "{p} was asked: {prompt} [The answer was|The reply came at once|So {p} wrote]: "
+        "{solution}{dot}",
         "[In the next round|Then|Next] the card said: {prompt} {q} [wrote|answered|read out]: "
         "{solution}{dot}",
     ),
@@ -160,7 +169,8 @@ _GAMES = {
 _GAMES_ASIDE = {
     "en": (
         "{p} and {q} play this game in {c} [every week|on rainy days|when the shop is closed].",
-        "[Everybody laughed|Nobody noticed the time], and {q} [took the next card|poured more tea].",
+        "[Everybody laughed|Nobody noticed the time], and {q} [took the next card|poured "
+        "more tea].",
         "The rule in {c} is simple: [write what is asked and nothing else|no word too many|the "
         "quickest wins], [said {p}|as {q} knows].",
     ),

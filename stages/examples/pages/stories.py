@@ -34,7 +34,8 @@ _EN = {
         "[Then|After a while|Soon|A little later|Before noon] {p} [went|walked|hurried|wandered] "
         "[from the {place} |]to the {goal}.",
         "{p} left the {place} and [took the path|set out|made the short trip] to the {goal}.",
-        "[Tired of|Leaving] the {place}, {p} [looked for|came to|reached] the {goal}[ at dusk| alone|].",
+        "[Tired of|Leaving] the {place}, {p} [looked for|came to|reached] the {goal}[ at "
+        "dusk| alone|].",
         "The {goal} was not far, and {p} [liked|chose|found] it better than the {place}.",
         "[A short walk|A narrow lane|An old track] led {p} to the {goal}.",
         "Because [of the rain|it was late|the wind was rising|the bells were ringing], {p} "

@@ -24,7 +24,8 @@ _ASKED = {
 }
 _FRAME = {
     "en": (
-        "[These questions were sent in from {c}|Readers of the {c} paper asked the following|Here are "
+        "[These questions were sent in from {c}|Readers of the {c} paper asked the "
+        "following|Here are "
         "questions collected in {c}], and {n} [answered them|found the answers|wrote them down].",
     ),
     "zh": ("[这些问题来自{c}的读者|下面是在{c}收集的问题],由{n}[回答|记录]。",),
