@@ -1,0 +1,1 @@
+"""Alignment: sft, reward and dpo through TRL, ppo through our own loop."""

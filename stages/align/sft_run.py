@@ -1,0 +1,51 @@
+"""Supervised fine-tuning with TRL's SFTTrainer; the chat template marks where the loss is."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+from cluster.trainer import report
+from stages.align.sft import Config
+from stages.stage import Context, Inputs, Metrics
+from stages.tune.examples import read_conversations
+from stages.tune.fine_tuning import fine_tune
+
+
+def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
+    """Train on conversations.jsonl, measure on heldout.jsonl; writes a Hugging Face folder."""
+    return fine_tune(train, config, inputs, context)
+
+
+def train(job: dict[str, Any]) -> None:
+    """The worker's part."""
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    from stages.tune import trl_worker as tune
+
+    config = Config.model_validate(job["config"])
+    folder = Path(job["examples"])
+    rows = read_conversations(folder / "conversations.jsonl", config.examples_limit)
+    heldout = read_conversations(folder / "heldout.jsonl", config.heldout_limit)
+    random.Random(job["seed"]).shuffle(rows)
+    tokenizer = tune.load_tokenizer(job["model"])
+    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype="float32")
+    meter = tune.Meter(6 * model.num_parameters(), job["flops_budget"])
+    lengths = tune.lengths(tokenizer, [row["messages"] for row in rows[:500]])
+    steps = tune.planned_steps(config, lengths, meter.flops_per_token, meter.budget)
+    trainer = tune.counted(SFTTrainer, meter)(
+        model=model,
+        args=SFTConfig(**tune.arguments(job, config, steps), assistant_only_loss=True),
+        train_dataset=Dataset.from_list(rows[: steps * config.batch_rows]),
+        eval_dataset=Dataset.from_list(heldout),
+        processing_class=tokenizer,
+        peft_config=tune.lora_config(config, "CAUSAL_LM"),
+    )
+    metrics = tune.train_and_save(trainer, job, meter)
+    metrics |= {"parameters": model.num_parameters(), "examples": len(rows)}
+    scores = trainer.evaluate()
+    metrics |= {"heldout_loss": scores["eval_loss"]}
+    report(metrics, steps, steps, "trained")

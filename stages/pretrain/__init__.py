@@ -1,0 +1,106 @@
+"""pretrain: tokens -> a base model, under Ray Train with DeepSpeed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from stages.stage import Stage, StageConfig, duration, execution, parent
+from stages.tune.parallel import Parallel
+
+DECAY_FRACTION = 0.3
+"""The part of a warmup-stable-decay run in which the learning rate falls."""
+
+
+class Shape(StageConfig):
+    """The decoder's shape: `depth` alone (one dial), or the sizes, by Hugging Face's names.
+
+    The vocabulary's size comes from the tokens.
+    """
+
+    depth: int | None = Field(default=None, ge=1)
+    hidden_size: int | None = None
+    intermediate_size: int | None = None
+    num_hidden_layers: int | None = None
+    num_attention_heads: int | None = None
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    max_position_embeddings: int | None = None
+    rope_theta: float | None = None
+    tie_word_embeddings: bool | None = None
+
+    def sizes(self) -> dict[str, Any]:
+        """What the recipe set, besides `depth`."""
+        return self.model_dump(exclude_none=True, exclude={"depth", "description"})
+
+
+class Config(StageConfig):
+    """Base training. One step takes `batch_tokens` tokens in rows of `sequence_length`."""
+
+    tokens: str = parent("tokens")
+    tokenizer: str | None = parent("tokenizer", optional=True)
+    model: Shape = Shape(depth=4)
+    steps: int = duration(ge=1)
+    batch_tokens: int = Field(default=8192, ge=1)
+    sequence_length: int = Field(default=256, ge=2)
+    learning_rate: float = Field(default=4e-3, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    warmup_steps: int = Field(default=20, ge=0)
+    schedule: Literal["wsd", "cosine", "linear"] = "wsd"
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    clip_norm: float = Field(default=1.0, gt=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    heldout_tokens: int = Field(default=1 << 16, ge=1)
+    parallel: Parallel = execution(Parallel())
+    checkpoint_every: int = execution(200, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        if self.batch_tokens % self.sequence_length:
+            raise ValueError(
+                f"batch_tokens is {self.batch_tokens}, not a multiple of sequence_length "
+                f"{self.sequence_length}: a batch is whole rows"
+            )
+        if self.optimizer == "muon" and self.parallel.zero:
+            raise ValueError(
+                f"optimizer muon works on whole matrices, and parallel.zero {self.parallel.zero} "
+                "slices them: use parallel.zero 0, or adamw"
+            )
+        if self.rows < self.parallel.bounds[1]:
+            raise ValueError(
+                f"a batch of {self.batch_tokens} tokens is {self.rows} rows, too few for "
+                f"{self.parallel.bounds[1]} workers: raise batch_tokens or lower parallel.workers"
+            )
+        if self.warmup_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps is {self.warmup_steps} but the run has {self.steps} steps: warm up "
+                "for fewer"
+            )
+        return self
+
+    @property
+    def decay_start(self) -> int:
+        """The step at which a warmup-stable-decay run's learning rate begins to fall."""
+        return max(self.warmup_steps, self.steps - round(DECAY_FRACTION * self.steps))
+
+    def shares_course(self, step: int, steps: int) -> bool:
+        """Whether a run of `steps` steps had, up to `step`, the learning rates this one has."""
+        if steps == self.steps:
+            return True
+        other = self.model_copy(update={"steps": steps})
+        return self.schedule == "wsd" and step <= min(self.decay_start, other.decay_start)
+
+    @property
+    def rows(self) -> int:
+        """Sequences per step, over all workers."""
+        return self.batch_tokens // self.sequence_length
+
+
+STAGE = Stage(
+    name="pretrain",
+    kind="checkpoint",
+    version=1,
+    config=Config,
+    entry="stages.pretrain.run:run",
+)

@@ -1,0 +1,1 @@
+"""How training runs: the parallel shape, DeepSpeed, checkpoints, journal, TRL's trainers."""

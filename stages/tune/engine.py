@@ -1,0 +1,102 @@
+"""DeepSpeed for a model and an optimizer of ours: its generated configuration and its start.
+
+DeepSpeed gets a client optimizer (asking it for its own Adam compiles C++ for minutes) and no
+compiled operators at all on a CPU: probing them costs 40 s, and a killed build leaves a lock that
+hangs every later run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from stages.tune.parallel import Parallel
+
+CLIP_NORM = 1.0
+
+
+def deepspeed_config(
+    parallel: Parallel, accumulation: int, clip_norm: float = CLIP_NORM
+) -> dict[str, Any]:
+    """DeepSpeed's configuration; micro-batch and accumulation, from which it finds the batch."""
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": parallel.rows,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": clip_norm,
+        "zero_optimization": {"stage": parallel.zero},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 2**31,
+        "wall_clock_breakdown": False,
+    }
+    if parallel.zero in (1, 2):  # one bucket for a small model: fewer collectives per step
+        config["zero_optimization"] |= {"overlap_comm": False, "contiguous_gradients": True}
+    return config
+
+
+def without_compiled_operators() -> None:
+    """Keep DeepSpeed from probing and compiling operators in this process."""
+    import deepspeed.ops
+
+    if not torch.cuda.is_available():
+        deepspeed.ops.__compatible_ops__ = {}
+
+
+def start_engine(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    parallel: Parallel,
+    accumulation: int = 1,
+    clip_norm: float = CLIP_NORM,
+) -> Any:
+    """A DeepSpeed engine over `model` in the running process group."""
+    import logging
+
+    without_compiled_operators()
+    import deepspeed
+    from deepspeed.utils import logger
+
+    logger.setLevel(logging.WARNING)
+    engine, *_ = deepspeed.initialize(
+        model=model,
+        optimizer=optimizer,
+        config=deepspeed_config(parallel, accumulation, clip_norm),
+        dist_init_required=False,
+    )
+    return engine
+
+
+def shard_optimizer(engine: Any) -> torch.optim.Optimizer:
+    """The optimizer that holds the state: the client's own, beneath DeepSpeed's wrapping."""
+    inner = engine.optimizer
+    while not isinstance(inner, torch.optim.Optimizer) or hasattr(inner, "optimizer"):
+        inner = inner.optimizer
+    return inner
+
+
+class StepGuard:
+    """Takes the optimizer's step, or leaves it out on all ranks where a gradient is not finite.
+
+    At ZeRO 1 and 2 DeepSpeed itself finds the overflow from the norm over all ranks; at ZeRO 0
+    every rank holds the same averaged gradients, so all decide alike.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+        self.zero = engine.zero_optimization_stage()
+
+    def step(self) -> tuple[float, bool]:
+        """(gradient norm before clipping, whether the step was taken)."""
+        if self.zero:
+            self.engine.step()
+            norm = float(self.engine.get_global_grad_norm())
+            return norm, not self.engine.optimizer.overflow
+        gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+        finite = norm < float("inf")
+        if not finite:
+            for parameter in self.engine.module.parameters():
+                parameter.grad = None
+        self.engine.step()
+        return norm, finite

@@ -1,0 +1,229 @@
+"""TRL's trainers inside a Ray Train worker: arguments, counting, journal, checkpoints, the result.
+
+A stage builds the trainer; `train_and_save` runs it from the last complete checkpoint and leaves a
+Hugging Face folder. Checkpoints are TRL's own, in the run's own scratch folder and nowhere else;
+one counts as complete once our note lies in it, written after everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import (
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from cluster.trainer import report
+from model import pretrained
+from model.transformer import Transformer
+from stages.tune.fine_tuning import MODEL, FineTuning
+from stages.tune.journal import Journal
+
+COMPLETE = "complete.json"
+LOG_EVERY = 5
+
+
+class Meter:
+    """Counts the tokens a trainer puts through the model, padding included, and what they cost.
+
+    `flops_per_token` is forward and backward of the student with every other forward pass that goes
+    with it (reference, teacher); `used_before` is spent before the first step.
+    """
+
+    def __init__(self, flops_per_token: float, budget: float | None = None) -> None:
+        self.flops_per_token = flops_per_token
+        self.budget = budget
+        self.tokens = 0
+        self.used_before = 0.0
+
+    @property
+    def flops(self) -> float:
+        return self.used_before + self.tokens * self.flops_per_token
+
+    @property
+    def spent(self) -> bool:
+        return self.budget is not None and self.flops >= self.budget
+
+
+def counted(trainer_class: Any, meter: Meter) -> Any:
+    """The trainer with its training step counted by `meter`."""
+
+    class Counted(trainer_class):  # type: ignore[misc]
+        def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any) -> torch.Tensor:
+            meter.tokens += inputs["input_ids"].numel()
+            return super().training_step(model, inputs, *rest)
+
+    return Counted
+
+
+def arguments(job: dict[str, Any], config: FineTuning, steps: int) -> dict[str, Any]:
+    """Keyword arguments common to the config classes of TRL's trainers."""
+    per_worker = config.batch_rows // dist.get_world_size()
+    rows = min(per_worker, config.parallel.rows)
+    while per_worker % rows:
+        rows -= 1
+    gpu = config.parallel.gpu
+    return {
+        "output_dir": str(Path(job["scratch"]) / "trl"),
+        "max_steps": steps,
+        "per_device_train_batch_size": rows,
+        "gradient_accumulation_steps": per_worker // rows,
+        "per_device_eval_batch_size": rows,
+        "learning_rate": config.learning_rate,
+        "weight_decay": config.weight_decay,
+        "lr_scheduler_type": config.schedule,
+        "warmup_steps": round(config.warmup_fraction * steps),
+        "max_grad_norm": config.clip_norm,
+        "max_length": config.sequence_length,
+        "optim": "adamw_torch_fused",
+        "use_cpu": not gpu,
+        "bf16": gpu,
+        "gradient_checkpointing": False,
+        "logging_steps": LOG_EVERY,
+        "logging_nan_inf_filter": False,
+        "save_steps": config.checkpoint_every,
+        "save_total_limit": 2,
+        "eval_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_num_workers": 0,
+        "seed": job["seed"],
+    }
+
+
+def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def lengths(tokenizer: PreTrainedTokenizerBase, conversations: list[Any]) -> list[int]:
+    """Tokens of each conversation."""
+    encoded = tokenizer.apply_chat_template(conversations, return_dict=True)
+    return [len(ids) for ids in encoded["input_ids"]]
+
+
+def lora_config(config: FineTuning, task: str) -> Any:
+    """PEFT's configuration, None without LoRA. `task` is "CAUSAL_LM" or "SEQ_CLS"."""
+    if config.lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=config.lora.rank,
+        lora_alpha=config.lora.alpha,
+        target_modules="all-linear",
+        task_type=task,
+    )
+
+
+def train_and_save(trainer: Any, job: dict[str, Any], meter: Meter) -> dict[str, Any]:
+    """Train from the last complete checkpoint, save the model, give the metrics all stages have."""
+    scratch = Path(job["scratch"])
+    resume, note = last_complete(scratch / "trl")
+    meter.tokens = note.get("tokens", 0)
+    with Journal(scratch, note.get("step", 0), active=trainer.is_world_process_zero()) as journal:
+        trainer.add_callback(_Watch(journal, meter))
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if trainer.is_world_process_zero():
+        save_model(trainer.accelerator.unwrap_model(trainer.model), job, scratch / MODEL)
+    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    world = trainer.args.world_size
+    return {
+        "steps": trainer.state.global_step,
+        "tokens": meter.tokens * world,
+        "flops": meter.used_before + (meter.flops - meter.used_before) * world,
+        "loss": sum(losses[-5:]) / max(1, len(losses[-5:])),
+    }
+
+
+def last_complete(folder: Path) -> tuple[Path | None, dict[str, Any]]:
+    """The newest checkpoint that was wholly written, and its note."""
+    notes = sorted(
+        folder.glob(f"checkpoint-*/{COMPLETE}"),
+        key=lambda path: int(path.parent.name.split("-")[1]),
+    )
+    if not notes:
+        return None, {}
+    return notes[-1].parent, json.loads(notes[-1].read_text(encoding="utf-8"))
+
+
+def save_model(model: PreTrainedModel, job: dict[str, Any], folder: Path) -> None:
+    """Write `model` with its tokenizer: a language model in our own layout, a classifier in its."""
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    shutil.rmtree(folder, ignore_errors=True)
+    if "ForCausalLM" in type(model).__name__:
+        config = pretrained.ModelConfig.from_hugging_face(model.config.to_dict())
+        ours = Transformer(config)
+        ours.load_state_dict(model.state_dict())
+        pretrained.save(ours, folder)
+    else:
+        model.save_pretrained(folder)
+    pretrained.copy_tokenizer(job["model"], folder)
+
+
+class _Watch(TrainerCallback):
+    """Journal and progress at each log, a note in each checkpoint, and the end of a budget."""
+
+    def __init__(self, journal: Journal, meter: Meter) -> None:
+        self.journal = journal
+        self.meter = meter
+        self.time, self.step = time.monotonic(), 0
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **rest: Any,
+    ) -> None:
+        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        if "loss" not in numbers:
+            return
+        now = time.monotonic()
+        numbers["seconds_per_step"] = (now - self.time) / max(1, state.global_step - self.step)
+        self.time, self.step = now, state.global_step
+        numbers["tokens"] = self.meter.tokens
+        self.journal.write(state.global_step, **numbers)
+        text = f"loss {numbers['loss']:.3f}"
+        report({}, state.global_step, state.max_steps, text)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
+    ) -> None:
+        if self.meter.spent:
+            control.should_training_stop = True
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            note = {"step": state.global_step, "tokens": self.meter.tokens}
+            partial = folder / f"{COMPLETE}.partial"
+            partial.write_text(json.dumps(note), encoding="utf-8")
+            partial.replace(folder / COMPLETE)
+
+
+def planned_steps(
+    config: FineTuning, lengths: list[int], flops_per_token: float, budget: float | None
+) -> int:
+    """The recipe's steps, or as many as a budget of FLOPs pays for."""
+    if budget is None:
+        return config.steps
+    sample = torch.tensor(lengths).clamp(max=config.sequence_length)
+    picks = torch.randint(len(lengths), (256, config.parallel.rows), generator=torch.Generator())
+    padded_length = sample[picks].amax(1).double().mean().item()
+    return max(1, round(budget / (config.batch_rows * padded_length * flops_per_token)))
