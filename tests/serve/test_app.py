@@ -87,7 +87,7 @@ def test_mistakes_before_anything_starts(tmp_path: Path, gguf_f16: Path) -> None
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(UserError, match=r"endpoint setting replica: .*known: model, name"):
+    with pytest.raises(UserError, match=r"endpoint setting replica: .*known: model, store, name"):
         app.build_app({"model": "/m", "replica": 2})
     with pytest.raises(UserError, match=r"endpoint setting replicas: .*greater than or equal to 1"):
         app.build_app({"model": "/m", "replicas": 0})
