@@ -196,8 +196,8 @@ def _nothing_kept(ledger: dict[str, Any], folders: Sequence[Path]) -> str:
             or "no records"
         )
         return (
-            f"nothing could be read from the {len(folders)} files of the sources: {why};"
-            " expected WARC, WET, ARC, JSONL, Parquet or HTML. Check the paths, or download the files again"
+            f"nothing could be read from {len(folders)} files: {why};"
+            " expected WARC, WET, ARC, JSONL, Parquet or HTML. Check the paths and the files"
         )
     steps = {
         step: sum(r["documents"] for r in by.values()) for step, by in ledger["dropped"].items()

@@ -1,15 +1,16 @@
 """Finding evaluation questions in training text: exactly, and nearly.
 
 Texts are compared as tokens: words in lower case, numbers, and single Han, kana or hangul
-characters; punctuation, case and space do not count. A document is contaminated by an evaluation
-text when
+characters; punctuation, case and space do not count. What tells a question from the training
+questions of its kind are its own trigrams: those that no training question has. A document is
+contaminated by an evaluation text when
 
-* exact: it contains a run of `EXACT_TOKENS` (13, as GPT-3 did) consecutive tokens of it, or the
-  whole of it where it is shorter; runs that training questions share (templates) do not count;
-* near: some window as long as the text holds at least `NEAR_SHARE` of its token trigrams and all of
-  its numbers.
+* exact: it contains the whole of it; of a text of `LONG_TOKENS` tokens or more any run of
+  `EXACT_TOKENS` (13, as GPT-3 did) is enough, if one of the text's own trigrams is in it;
+* near: around one of them, a stretch as long as the text holds at least `NEAR_SHARE` of all its
+  trigrams and of its own ones, and all of its numbers in their order.
 
-Texts of fewer than `MIN_TOKENS` tokens say too little to be found ("What is 2?") and are listed in
+Texts of fewer than `MIN_TOKENS` tokens say too little to be found ("What is 2?") and are counted in
 the certificate as not searched.
 """
 
@@ -23,9 +24,9 @@ from dataclasses import dataclass
 from typing import Any
 
 EXACT_TOKENS = 13
+LONG_TOKENS = 2 * EXACT_TOKENS
 NEAR_SHARE = 0.7
 MIN_TOKENS = 5
-_SEED_TOKENS = 3
 _TOKEN = re.compile(
     r"\d+|[\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
 )
@@ -49,69 +50,94 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(text.lower())
 
 
-def _grams(sequence: Sequence[str], n: int) -> Iterable[Gram]:
-    return zip(*(sequence[i:] for i in range(n)), strict=False)
+def _trigrams(sequence: Sequence[str]) -> Iterable[Gram]:
+    return zip(sequence, sequence[1:], sequence[2:], strict=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """An evaluation text as it is compared."""
+
+    tokens: list[str]
+    trigrams: Counter[Gram]
+    own: Counter[Gram]
+    numbers: list[str]
 
 
 class Decontaminator:
-    """Searches documents for a fixed set of evaluation texts; `training` gives texts that are no
-    leak.
-    """
+    """Searches documents for evaluation texts; `training` questions show what is only template."""
 
     def __init__(self, evaluation: Sequence[str], training: Iterable[str] = ()) -> None:
-        self.texts = [tokens(text) for text in evaluation]
         shared: set[Gram] = set()
-        wanted = {len(text) for text in self.texts if len(text) < EXACT_TOKENS} | {EXACT_TOKENS}
         for question in training:
-            sequence = tokens(question)
-            for n in wanted:
-                shared.update(_grams(sequence, n))
-        self._exact: dict[int, dict[Gram, int]] = defaultdict(dict)
+            shared.update(_trigrams(tokens(question)))
+        self._questions: list[_Question] = []
         self._seeds: dict[Gram, list[tuple[int, int]]] = defaultdict(list)
-        self._trigrams: list[Counter[Gram]] = []
-        self._numbers: list[Counter[str]] = []
         self.not_searched = 0
-        for number, text in enumerate(self.texts):
-            self._trigrams.append(Counter(_grams(text, _SEED_TOKENS)))
-            self._numbers.append(Counter(t for t in text if t.isdigit()))
-            if len(text) < MIN_TOKENS:
+        for number, text in enumerate(evaluation):
+            sequence = tokens(text)
+            grams = list(_trigrams(sequence))
+            own = [(at, gram) for at, gram in enumerate(grams) if gram not in shared]
+            numbers = [token for token in sequence if token.isdigit()]
+            counted = Counter(gram for _, gram in own)
+            self._questions.append(_Question(sequence, Counter(grams), counted, numbers))
+            if len(sequence) < MIN_TOKENS:
                 self.not_searched += 1
                 continue
-            n = min(EXACT_TOKENS, len(text))
-            for gram in _grams(text, n):
-                if gram not in shared:
-                    self._exact[n].setdefault(gram, number)
-            for at, gram in enumerate(_grams(text, _SEED_TOKENS)):
+            for at, gram in own or [(0, grams[0])]:
                 self._seeds[gram].append((number, at))
 
     def find(self, document: str) -> Hit | None:
         """The first evaluation text found in the document, exactly if there is one, else nearly."""
         sequence = tokens(document)
-        for n, known in self._exact.items():
-            for gram in _grams(sequence, n):
-                if gram in known:
-                    return Hit(known[gram], "exact", 1.0)
-        return self._find_near(sequence)
-
-    def _find_near(self, sequence: list[str]) -> Hit | None:
-        """Trigram hits vote for (text, alignment); alignments with enough votes are compared in
-        full.
-        """
-        votes: Counter[tuple[int, int]] = Counter()
-        for at, gram in enumerate(_grams(sequence, _SEED_TOKENS)):
-            for number, place in self._seeds.get(gram, ()):
-                votes[(number, (at - place) // 4)] += 1
-        for (number, coarse), count in sorted(votes.items()):
-            text = self.texts[number]
-            total = max(1, len(text) - _SEED_TOKENS + 1)
-            if count < NEAR_SHARE / 3 * total:  # shifted by edits, the votes spread over neighbours
-                continue
-            first = max(0, coarse * 4 - 4)
-            window = sequence[first : coarse * 4 + len(text) + 8]
-            share = (self._trigrams[number] & Counter(_grams(window, _SEED_TOKENS))).total() / total
-            if share >= NEAR_SHARE and not self._numbers[number] - Counter(window):
+        places = sorted(
+            {
+                (number, at - place)
+                for at, gram in enumerate(_trigrams(sequence))
+                for number, place in self._seeds.get(gram, ())
+            }
+        )
+        for number, start in places:
+            if _is_exact(self._questions[number].tokens, sequence, start):
+                return Hit(number, "exact", 1.0)
+        for number, start in places:
+            share = _near_share(self._questions[number], sequence, start)
+            if share >= NEAR_SHARE:
                 return Hit(number, "near", share)
         return None
+
+
+def _is_exact(text: list[str], sequence: list[str], start: int) -> bool:
+    """The whole text at `start`, or of a long text a run of EXACT_TOKENS equal tokens there."""
+    if len(text) < LONG_TOKENS:
+        return start >= 0 and sequence[start : start + len(text)] == text
+    run = 0
+    for at in range(max(0, -start), min(len(text), len(sequence) - start)):
+        run = run + 1 if text[at] == sequence[start + at] else 0
+        if run == EXACT_TOKENS:
+            return True
+    return False
+
+
+def _near_share(question: _Question, sequence: list[str], start: int) -> float:
+    """Share of the text's trigrams in the stretch around `start`; 0 where its numbers are not."""
+    if not question.own:
+        return 0.0
+    slack = max(2, len(question.tokens) // 8)
+    window = sequence[max(0, start - slack) : max(0, start + len(question.tokens) + slack)]
+    if not _in_order(question.numbers, [token for token in window if token.isdigit()]):
+        return 0.0
+    found = Counter(_trigrams(window))
+    shares = (
+        (wanted & found).total() / wanted.total() for wanted in (question.trigrams, question.own)
+    )
+    return min(shares)
+
+
+def _in_order(wanted: list[str], found: list[str]) -> bool:
+    """Whether `wanted` is a contiguous part of `found`."""
+    size = len(wanted)
+    return any(found[at : at + size] == wanted for at in range(len(found) - size + 1))
 
 
 def certificate(
@@ -128,7 +154,8 @@ def certificate(
         "method": {
             "exact_tokens": EXACT_TOKENS,
             "near_share_of_trigrams": NEAR_SHARE,
-            "near_numbers": "all",
+            "near_numbers": "all, in order",
+            "templates": "trigrams of training questions",
             "min_tokens": MIN_TOKENS,
         },
         "documents_dropped": dict(sorted(hits.items())),

@@ -61,7 +61,7 @@ def chinese_resident_id(text: str) -> bool:
 
 def _card(text: str) -> bool:
     digits = re.sub(r"[ -]", "", text)
-    return len(set(digits)) > 2 and luhn(digits)
+    return len(set(digits)) > 1 and luhn(digits)
 
 
 def _public_address(text: str) -> bool:

@@ -141,7 +141,7 @@ class TokenShards:
         count = (self.tokens - 1) // length
         if count < 1:
             raise UserError(
-                f"{self.folder} holds {self.tokens} tokens, fewer than a sequence of {length} needs:"
+                f"{self.folder} holds {self.tokens} tokens, too few for a sequence of {length}:"
                 " give more text, or a shorter sequence"
             )
         return count

@@ -1,0 +1,85 @@
+"""Near duplicates: the LSH curve, verification, components."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from stages.text import dedup
+
+
+def words(count: int, seed: int) -> list[str]:
+    source = random.Random(seed)
+    return ["".join(source.choices("abcdefghijklmnop", k=6)) for _ in range(count)]
+
+
+def edited(base: list[str], share: float, seed: int) -> list[str]:
+    source, out = random.Random(seed), list(base)
+    for at in source.sample(range(len(out)), round(share * len(out))):
+        out[at] = "".join(source.choices("qrstuvwxyz", k=6))
+    return out
+
+
+def test_jaccard_equals_that_of_sets() -> None:
+    a, b = dedup.shingles("one two three four five six seven", "en"), dedup.shingles(
+        "one two three four five six eight", "en"
+    )
+    assert dedup.jaccard(a, b) == pytest.approx(2 / 4)
+    assert dedup.jaccard(a, a) == 1
+
+
+def test_exact_key_ignores_case_space_and_punctuation_but_not_numbers() -> None:
+    assert dedup.exact_key("Hello,  World!\n") == dedup.exact_key("hello world")
+    assert dedup.exact_key("3 apples") != dedup.exact_key("4 apples")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.03])
+def test_candidates_reach_the_lsh_curve(share: float) -> None:
+    """P(candidate) = 1 - (1 - s^8)^14 for the mean similarity s of the planted pairs."""
+    found, similarity, pairs = 0, [], 150
+    for seed in range(pairs):
+        base = words(120, seed)
+        a = dedup.shingles(" ".join(base), "en")
+        b = dedup.shingles(" ".join(edited(base, share, seed + 10_000)), "en")
+        similarity.append(dedup.jaccard(a, b))
+        found += bool(set(dedup.band_keys(a)) & set(dedup.band_keys(b)))
+    expected = np.mean([1 - (1 - s**8) ** 14 for s in similarity])
+    deviation = np.sqrt(expected * (1 - expected) / pairs)
+    assert found / pairs == pytest.approx(expected, abs=4 * deviation + 0.01)
+
+
+def test_a_false_candidate_makes_no_edge() -> None:
+    sets = {n: dedup.shingles(" ".join(words(80, n)), "en") for n in range(40)}
+    assert dedup.verified_edges(list(sets), sets.__getitem__, 0.8, set()) == []
+
+
+@pytest.mark.parametrize("count", [5, 60])
+def test_all_documents_of_a_bucket_that_are_alike_are_joined(count: int) -> None:
+    base = words(200, 1)
+    texts = [" ".join(edited(base, 0.005, n)) for n in range(count)]
+    sets = {n: dedup.shingles(text, "en") for n, text in enumerate(texts)}
+    edges = dedup.verified_edges(list(sets), sets.__getitem__, 0.8, set())
+    assert set(dedup.components(edges).values()) == {0}
+    assert len(dedup.components(edges)) == count
+
+
+def test_buckets_group_equal_keys() -> None:
+    keys = np.asarray([5, 7, 5, 9, 7, 5], dtype=np.uint64)
+    assert [b.tolist() for b in dedup.buckets(keys)] == [[0, 2, 5], [1, 4]]
+    assert list(dedup.buckets(np.empty(0, dtype=np.uint64))) == []
+
+
+def test_components_name_their_smallest_node_in_any_order() -> None:
+    edges = [(4, 9), (1, 4), (7, 8), (9, 12)]
+    expected = {1: 1, 4: 1, 9: 1, 12: 1, 7: 7, 8: 7}
+    for seed in range(5):
+        shuffled = random.Random(seed).sample(edges, len(edges))
+        assert dedup.components(shuffled) == expected
+
+
+def test_chinese_near_duplicates_share_shingles() -> None:
+    text = "春天来了，公园里的花都开了，孩子们在草地上跑来跑去，老人们坐在长椅上晒太阳。" * 2
+    other = text.replace("草地", "广场", 1)
+    assert dedup.jaccard(dedup.shingles(text, "zh"), dedup.shingles(other, "zh")) > 0.5
