@@ -74,7 +74,7 @@ class _Plain:
         if total > 0 and done > 0:
             left = (now - self.started) * max(total - done, 0.0) / done
             share = f" {100 * done / total:.0f} %, about {duration(left)} left"
-        self.board.say(f"  {self.name}:{share} {text}".rstrip())
+        self.board.say(f"  {self.name}:{share}{',' if share and text else ''} {text}".rstrip())
 
 
 def duration(seconds: float) -> str:

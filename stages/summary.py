@@ -18,25 +18,12 @@ from stages.recipe import Recipe
 
 FIGURES = 3
 PREFERRED = (
-    "documents",
-    "kept",
-    "vocabulary_size",
-    "train_tokens",
-    "heldout_tokens",
-    "pass_at_1",
-    "pass@1",
-    "accuracy",
-    "win_rate",
-    "perplexity",
-    "perplexity_loss",
-    "bits_per_byte",
-    "heldout_loss",
-    "loss",
-    "reward",
-    "tokens",
-    "steps",
-    "bytes",
-)
+    "documents_in", "documents", "pages", "train", "vocabulary_size", "train_tokens",
+    "accuracy", "increase_percent", "bytes_after", "win_rate", "reward_before", "reward_after",
+    "reward", "pass_rate_before", "pass_rate_after", "pass_rate", "pass_at_1",
+    "heldout_bits_per_byte", "heldout_loss", "loss", "gates_passed", "gates",
+    "tokens_per_second", "parameters", "tokens", "steps", "bytes",
+)  # fmt: skip
 
 
 def show_outcome(console: Console, outcome: Outcome) -> None:

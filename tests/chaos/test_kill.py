@@ -94,10 +94,8 @@ def test_kills_of_small_stages(tmp_path: Path, offset: float) -> None:
     assert store.get(index["base"]["id"]).file("count.txt").read_text() == "a+b*20"
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
-    finish_through_kills(
-        undisturbed, LocalStore(undisturbed / "runs"), [], "run", recipe, limit_s=60
-    )
     whole = LocalStore(undisturbed / "runs")
+    finish_through_kills(undisturbed, whole, [], "run", recipe, limit_s=60)
     for entry in index.values():
         files = store.manifest(entry["id"]).files
         assert files == whole.manifest(entry["id"]).files, "the same bytes as without a kill"

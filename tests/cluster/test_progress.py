@@ -18,7 +18,7 @@ def test_a_log_gets_plain_lines_with_the_time_left() -> None:
     lines = page.getvalue().splitlines()
     assert lines[0] == "[1/2] base: starting"
     assert lines[1] == "  base: warming up"
-    assert lines[2].startswith("  base: 50 %, about ") and lines[2].endswith("left loss 3.2")
+    assert lines[2].startswith("  base: 50 %, about ") and lines[2].endswith("left, loss 3.2")
 
 
 def test_a_log_is_not_flooded() -> None:
