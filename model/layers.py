@@ -24,7 +24,17 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return _RMSNormalize.apply(x, self.weight, self.eps)
+        if torch.is_grad_enabled():
+            return _RMSNormalize.apply(x, self.weight, self.eps)
+        return _normalize(x, self.weight, self.eps)[0]
+
+
+def _normalize(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x normalised and scaled, and 1 / rms(x) of each vector."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return (wide * inverse).mul_(weight).to(x.dtype), inverse
 
 
 class _RMSNormalize(torch.autograd.Function):
@@ -35,11 +45,9 @@ class _RMSNormalize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-        inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        out, inverse = _normalize(x, weight, eps)
         ctx.save_for_backward(x, weight, inverse)
-        return (wide * inverse).mul_(weight).to(x.dtype)
+        return out
 
     @staticmethod
     @once_differentiable
@@ -68,7 +76,11 @@ def rotary_tables(positions_rt: Tensor, head_dim: int, theta: float) -> Rotary:
 
 def rotate(x_bhtd: Tensor, rotary: Rotary) -> Tensor:
     """Turn each head's pairs (i, i + head_dim / 2) by its position's angles."""
-    return _Rotate.apply(x_bhtd, *rotary)
+    return _Rotate.apply(x_bhtd, *rotary) if torch.is_grad_enabled() else _turn(x_bhtd, *rotary)
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: int = 1) -> Tensor:
+    return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), sin, value=sign).to(x.dtype)
 
 
 class _Rotate(torch.autograd.Function):
@@ -77,14 +89,13 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), sin).to(x.dtype)
+        return _turn(x, cos, sin)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        turned = upstream.roll(upstream.shape[-1] // 2, -1)
-        return (upstream * cos).addcmul_(turned, sin, value=-1).to(upstream.dtype), None, None
+        return _turn(upstream, cos, sin, sign=-1), None, None
 
 
 class SwiGLU(nn.Module):
