@@ -35,7 +35,8 @@ class Config(StageConfig):
     learning_rate: float = Field(default=2e-4, gt=0)
     value_learning_rate: float = Field(default=3e-3, gt=0)
     """Of the value head, which starts as a copy of the reward model's score."""
-    warmup_steps: int = Field(default=4, ge=0)
+    warmup_updates: int = Field(default=8, ge=0)
+    """Optimizer steps over which the learning rate rises; it stays constant after."""
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     aggregation: Literal["token", "sequence", "constant"] = "token"

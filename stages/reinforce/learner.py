@@ -40,7 +40,7 @@ class LearnerSettings:
     learning_rate: float
     longest: int
     """The most tokens a completion may have."""
-    warmup_steps: int = 0
+    warmup_updates: int = 0
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     epochs: int = 1
@@ -172,7 +172,7 @@ class Learner:
             raise FloatingPointError(
                 f"the gradient of update {self.updates} is {float(norm)}; lower the learning rate"
             )
-        warm = min(1.0, (self.updates + 1) / max(1, settings.warmup_steps))
+        warm = min(1.0, (self.updates + 1) / max(1, settings.warmup_updates))
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * warm
         self.optimizer.step()

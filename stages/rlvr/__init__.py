@@ -24,8 +24,9 @@ class Config(StageConfig):
     temperature: float = Field(default=1.0, gt=0)
     partial_credit: bool = False
     """Pay the verdict's score (the share of rules or test cases) instead of pass or fail."""
-    learning_rate: float = Field(default=5e-4, gt=0)
-    warmup_steps: int = Field(default=4, ge=0)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    warmup_updates: int = Field(default=8, ge=0)
+    """Optimizer steps over which the learning rate rises; it stays constant after."""
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     epochs: int = Field(default=1, ge=1)

@@ -71,7 +71,7 @@ def settings_of(config: Config) -> LearnerSettings:
     return LearnerSettings(
         learning_rate=config.learning_rate,
         longest=config.max_new_tokens,
-        warmup_steps=config.warmup_steps,
+        warmup_updates=config.warmup_updates,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         epochs=config.epochs,

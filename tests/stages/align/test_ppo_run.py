@@ -26,7 +26,7 @@ def config(**more: object) -> Config:
     values = {
         "model": "m", "reward": "r", "examples": "e", "steps": 3, "prompts_per_step": 4,
         "samples_per_prompt": 2, "max_new_tokens": 6, "commit_every": 2, "workers": 1,
-        "threads": 1, "measure_prompts": 8, "warmup_steps": 0,
+        "threads": 1, "measure_prompts": 8, "warmup_updates": 0,
     }  # fmt: skip
     return Config(**{**values, **more})
 

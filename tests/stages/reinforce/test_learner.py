@@ -134,7 +134,7 @@ def test_learning_raises_what_is_rewarded(model: Transformer) -> None:
 
 
 def test_a_loaded_learner_goes_on_to_the_bit(model: Transformer, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, epochs=2, minibatches=2, warmup_steps=6, weight_decay=0.1)
+    settings = replace(SETTINGS, epochs=2, minibatches=2, warmup_updates=6, weight_decay=0.1)
     batch = experience(model)
     learner = Learner(model, settings, value_head=torch.nn.Linear(32, 1, bias=False))
     learner.update(batch, 1)

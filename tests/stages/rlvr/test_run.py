@@ -29,7 +29,7 @@ def config(**more: object) -> Config:
     values = {
         "model": "m", "problems": "p", "steps": 4, "tasks": ["arithmetic", "format"],
         "prompts_per_step": 4, "samples_per_prompt": 4, "max_new_tokens": 8, "commit_every": 2,
-        "partial_credit": True, "workers": 1, "threads": 1, "warmup_steps": 0,
+        "partial_credit": True, "workers": 1, "threads": 1, "warmup_updates": 0,
     }  # fmt: skip
     return Config(**{**values, **more})
 
