@@ -28,7 +28,7 @@ SHARES = {
 def near_duplicate(random: Random, page: Page) -> Page:
     """The page with a few words changed and a sentence added; no digit is touched."""
     paragraphs = list(page.paragraphs)
-    for _ in range(2):
+    for _ in range(random.randint(2, 6)):
         at = random.randrange(len(paragraphs))
         paragraphs[at] = _change_word(random, paragraphs[at], page.language)
     closing = {"en": "This page was last changed on a {w} day.", "zh": "本页最近有过{w}更新。"}

@@ -31,7 +31,7 @@ def split_of(operands: Operands) -> str:
     return "eval" if int.from_bytes(digest[:8], "big") < EVAL_SHARE * 2**64 else "train"
 
 
-_NUMBER = r"(?<![\d.])(\d{1,4})(?![\d.]*\d)"
+_NUMBER = r"(?<![\d.])(\d{1,2})(?!\.?\d)"
 _BETWEEN = (
     r"(?:\s*[-+*×−]\s*|,?\s+(?:plus|and|minus|from|times|to|more than|added to|taken from)\s+"
     r"|\s*(?:加上?|减去?|乘以?|和|与)\s*)"

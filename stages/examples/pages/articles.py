@@ -126,8 +126,10 @@ _PRONOUNS = {
 def _fact_sentence(random: Random, entity: Entity, relation: str, value: Name, to: str) -> str:
     """A sentence that says a fact: the plain statement or a livelier one."""
     subject = entity.name[to]
-    if random.random() < 0.35:
+    if random.random() < 0.3:
         return statement(relation, subject, value[to], to)
+    if entity.kind == "person" and random.random() < 0.6:
+        subject = _short_name(random, entity, to)
     female = entity.name["en"].split()[0] in FEMALE
     text = expand(
         random,
@@ -141,6 +143,14 @@ def _fact_sentence(random: Random, entity: Entity, relation: str, value: Name, t
         for vowel in "aeiou":
             text = text.replace(f" a {vowel}", f" an {vowel}")
     return capitalized(text)
+
+
+def _short_name(random: Random, entity: Entity, to: str) -> str:
+    """The given name, which is nobody else's; in Chinese, often the pronoun."""
+    female = entity.name["en"].split()[0] in FEMALE
+    if to == "zh" and random.random() < 0.6:
+        return _PRONOUNS[to, female]["he"]
+    return entity.name[to].replace("·", " ").split()[0]
 
 
 def _about(random: Random, entity: Entity, to: str) -> list[str]:

@@ -36,7 +36,11 @@ _SPOKEN = {
         '"{q}" asked {x}. {y} said: {a}',
         "{x} turned to {y} and asked: {q} And {y} [replied|told {x}]: {a}",
     ),
-    "zh": ("{x}问:“{q}”{y}说:“{a}”", "{y}告诉{x}:“{a}”因为{x}问过:“{q}”"),
+    "zh": (
+        "{x}问:“{q}”{y}说:“{a}”",
+        "{x}想知道:“{q}”{y}[回答|想了一下说]:“{a}”",
+        "“{q}”{x}问道。“{a}”{y}说。",
+    ),
 }
 _SETTING = {
     "en": (
