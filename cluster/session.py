@@ -130,6 +130,8 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
     end_stale()
     marker = _register()
     os.environ[MARKER] = marker
+    # the token that guards the session is on by default; no need to say so at every run
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     on_term = signal.getsignal(signal.SIGTERM)
     ray.init(
         address="local",

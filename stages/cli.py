@@ -60,9 +60,11 @@ def run(
 ) -> None:
     """Run a recipe, or go on where it stopped; what is made already is left alone."""
     from stages.pipeline import run_recipe
+    from stages.planning import check_shapes
     from stages.summary import show_outcome
 
     loaded, store = _load(recipe, settings)
+    check_shapes(loaded)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop_run)
     outcome = run_recipe(loaded, store, console, until=until, only=only or (), address=address)
@@ -77,7 +79,7 @@ def plan(recipe: RecipeName, settings: Settings = None) -> None:
     from stages.summary import show_plan
 
     loaded, store = _load(recipe, settings)
-    graph = build_graph(loaded, store)
+    graph = build_graph(loaded, store, sources_needed=False)
     show_plan(console, loaded, graph, plan_figures(loaded, graph))
 
 
@@ -201,7 +203,6 @@ def submit(
 ) -> None:
     """Run a recipe as a job on a Ray cluster."""
     from cluster.jobs import submit as submit_job
-
     from stages.recipe import load_recipe
 
     load_recipe(recipe, settings or ())

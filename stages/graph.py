@@ -8,7 +8,7 @@ without duration fields: it names the folder in which a longer run continues a s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,8 @@ class Graph:
     nodes: Mapping[str, Node]
     names: Mapping[str, str]
     """Artifact id -> the recipe's (or the import's) name for it."""
+    notes: Sequence[str] = ()
+    """What a plan was made without."""
 
     def needed_for(self, name: str) -> list[str]:
         """A step and all the steps above it, parents first."""
@@ -68,8 +70,13 @@ class Graph:
         return [key for key in self.nodes if key in wanted]
 
 
-def build_graph(recipe: Recipe, store: Store) -> Graph:
-    """Every step's id; a parent that is neither a step nor in the store is a UserError."""
+def build_graph(recipe: Recipe, store: Store, *, sources_needed: bool = True) -> Graph:
+    """Every step's id; a parent that is neither a step nor in the store is a UserError.
+
+    A plan may be made before its sources are there (`sources_needed=False`): what is missing is
+    then a note of the graph, and the ids that hang on it are not final.
+    """
+    notes: list[str] = []
     imported = {name: entry["id"] for name, entry in read_index(store, IMPORTS).items()}
     nodes: dict[str, Node] = {}
     names: dict[str, str] = {}
@@ -78,16 +85,24 @@ def build_graph(recipe: Recipe, store: Store) -> Graph:
         for field, above in step.parents.items():
             parents[field] = [_find(step, field, name, nodes, imported, store) for name in above]
             names |= dict(zip(parents[field], above, strict=True))
-        node = _node(step, parents, recipe.file.seed, store)
+        try:
+            fingerprint = step.stage.fingerprint(step.config) if step.stage.fingerprint else None
+        except UserError as error:
+            if sources_needed:
+                raise UserError(f"stages.{step.name}: {error}") from error
+            fingerprint = {"missing": str(error)}
+            notes.append(f"stages.{step.name}: {error}; ids from there on are not final")
+        node = _node(step, parents, fingerprint, recipe.file.seed, store)
         nodes[step.name] = node
     # two steps of equal content are one artifact, known by the first one's name
     for name, node in reversed(list(nodes.items())):
         names[node.id] = name
-    return Graph(nodes, names)
+    return Graph(nodes, names, notes)
 
 
-def _node(step: Step, parents: Mapping[str, list[str]], seed: int, store: Store) -> Node:
-    fingerprint = step.stage.fingerprint(step.config) if step.stage.fingerprint else None
+def _node(
+    step: Step, parents: Mapping[str, list[str]], fingerprint: Any, seed: int, store: Store
+) -> Node:
     draft = Node(step, "", "", parents, _as_json(fingerprint), done=False)
     identity = {
         "stage": step.stage.name,

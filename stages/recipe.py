@@ -35,6 +35,14 @@ class Serve(BaseModel):
     replicas: int = Field(default=1, ge=1)
 
 
+class Throughput(BaseModel):
+    """What one worker's device can compute, for plans: peak FLOP/s and the share training gets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    flops_per_worker: float = Field(gt=0)
+    utilization: float = Field(default=0.4, gt=0, le=1)
+
+
 class RecipeFile(BaseModel):
     """The recipe's own keys; what stands under a stage is checked by that stage's config."""
 
@@ -44,6 +52,7 @@ class RecipeFile(BaseModel):
     store: str = "runs"
     description: str = ""
     pricing: Pricing = Pricing()
+    throughput: Throughput | None = None
     memory_gib: float | None = Field(default=None, gt=0)
     cpus: int | None = Field(default=None, ge=1)
     stages: dict[str, dict[str, Any]] = Field(min_length=1)
@@ -92,7 +101,7 @@ def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
     stages = tree.get("stages")
     if isinstance(stages, dict):
         tree["stages"] = {key: value for key, value in stages.items() if value is not None}
-    file = _checked(RecipeFile, tree, "")
+    file = checked(RecipeFile, tree, "")
     steps = {key: _step(key, value) for key, value in file.stages.items()}
     order = _ordered(steps)
     for step in steps.values():
@@ -186,7 +195,7 @@ def _step(name: str, tree: Mapping[str, Any]) -> Step:
     except UserError as error:
         raise UserError(f"stages.{name}.stage: {error}") from None
     rest = {key: value for key, value in tree.items() if key != "stage"}
-    config = _checked(stage.config, rest, f"stages.{name}.")
+    config = checked(stage.config, rest, f"stages.{name}.")
     parents = {}
     for field in stage.config.model_fields:
         if role_of(stage.config, field) == "parent":
@@ -237,7 +246,7 @@ def _ordered(steps: Mapping[str, Step]) -> list[str]:
     return order
 
 
-def _checked(model: type[Model], tree: Any, place: str) -> Model:
+def checked(model: type[Model], tree: Any, place: str) -> Model:
     """`tree` as `model`; what does not fit is a UserError with one sentence for each fault."""
     try:
         return model.model_validate(tree)

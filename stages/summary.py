@@ -125,6 +125,8 @@ def show_plan(
             for key, value in values.items():
                 shown = number(value) if isinstance(value, int | float) else value
                 console.print(f"  {key}: {shown}", highlight=False)
+    for note in graph.notes:
+        console.print(f"note: {note}", highlight=False)
     todo = [name for name, node in graph.nodes.items() if not node.done]
     if todo:
         console.print(f"{len(todo)} of {len(graph.nodes)} stages to make: raylm run {recipe.name}")
@@ -153,15 +155,20 @@ def show_artifact(console: Console, store: Store, artifact_id: str) -> None:
     for key, value in rows.items():
         table.add_row(key, value)
     console.print(table)
-    console.print(_tree(store, manifest, "came from"))
+    console.print(_tree(store, manifest, "came from", set()))
 
 
-def _tree(store: Store, manifest: Manifest, title: str) -> Tree:
+def _tree(store: Store, manifest: Manifest, title: str, shown: set[str]) -> Tree:
+    """The ancestors as branches; one met again is not unfolded again."""
     branch = Tree(f"{title}: {manifest.id} ({manifest.stage}, seed {manifest.seed})")
+    if manifest.id in shown and manifest.parents:
+        branch.label = f"{branch.label}, see above"
+        return branch
+    shown.add(manifest.id)
     for field, ids in manifest.parents.items():
         for parent in ids:
             if store.has(parent):
-                branch.add(_tree(store, store.manifest(parent), field))
+                branch.add(_tree(store, store.manifest(parent), field, shown))
             else:
                 branch.add(f"{field}: {parent} (no longer in the store)")
     return branch
