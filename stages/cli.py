@@ -121,15 +121,12 @@ def serve(
     from stages.endpoint import endpoint_of
 
     endpoint = endpoint_of(what, settings or (), store)
-    host, port = host or endpoint.host, port or endpoint.port
-    console.print(f"serving {endpoint.name} at http://{host}:{port}/v1 (Ctrl-C ends it)")
-    console.print("talk to it from another terminal: raylm chat", highlight=False)
     from serve.app import serve as start
 
     start(
         endpoint.folder,
-        host=host,
-        port=port,
+        host=host or endpoint.host,
+        port=port or endpoint.port,
         replicas=replicas or endpoint.replicas,
         name=endpoint.name,
         block=True,
@@ -139,11 +136,12 @@ def serve(
 @app.command()
 def chat(
     url: Annotated[str, typer.Option(help="The endpoint.")] = "http://127.0.0.1:8000",
+    model: Annotated[str | None, typer.Option(help="Its name, where several are served.")] = None,
 ) -> None:
     """Talk to an endpoint."""
     from serve.client import chat as talk
 
-    talk(url)
+    raise typer.Exit(talk(url, model))
 
 
 @app.command("import")
