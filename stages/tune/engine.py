@@ -95,8 +95,10 @@ class StepGuard:
         gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients))
         finite = norm < float("inf")
-        if not finite:
-            for parameter in self.engine.module.parameters():
-                parameter.grad = None
-        self.engine.step()
+        if finite:
+            self.engine.step()
+        else:
+            self.engine.optimizer.zero_grad(set_to_none=True)
+            self.engine.micro_steps += 1  # what step() counts besides
+            self.engine.global_steps += 1
         return norm, finite

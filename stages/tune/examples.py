@@ -16,7 +16,7 @@ def read_conversations(path: Path, limit: int | None = None) -> list[Row]:
     rows = []
     for number, row in _read(path, limit):
         messages = row.get("messages")
-        if not _are_messages(messages) or messages[-1]["role"] != "assistant":
+        if messages is None or not _are_messages(messages) or messages[-1]["role"] != "assistant":
             raise UserError(
                 f"{path}, line {number}: expected messages with role and content that end with the "
                 f"assistant's, found {str(row)[:120]}"
@@ -42,7 +42,7 @@ def read_preferences(path: Path, limit: int | None = None) -> list[Row]:
 def _read(path: Path, limit: int | None) -> list[tuple[int, Row]]:
     if not path.exists():
         raise UserError(f"{path} does not exist: these examples are not of this stage's kind")
-    rows = []
+    rows: list[tuple[int, Row]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if limit is not None and len(rows) >= limit:
             break

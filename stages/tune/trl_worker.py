@@ -17,7 +17,6 @@ import torch
 import torch.distributed as dist
 from transformers import (
     AutoTokenizer,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
     TrainerControl,
@@ -60,7 +59,7 @@ class Meter:
 def counted(trainer_class: Any, meter: Meter) -> Any:
     """The trainer with its training step counted by `meter`."""
 
-    class Counted(trainer_class):  # type: ignore[misc]
+    class Counted(trainer_class):
         def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any) -> torch.Tensor:
             meter.tokens += inputs["input_ids"].numel()
             return super().training_step(model, inputs, *rest)
@@ -99,6 +98,7 @@ def arguments(job: dict[str, Any], config: FineTuning, steps: int) -> dict[str, 
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_num_workers": 0,
+        "ddp_find_unused_parameters": False,
         "seed": job["seed"],
     }
 
@@ -109,7 +109,7 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
 
 def lengths(tokenizer: PreTrainedTokenizerBase, conversations: list[Any]) -> list[int]:
     """Tokens of each conversation."""
-    encoded = tokenizer.apply_chat_template(conversations, return_dict=True)
+    encoded: Any = tokenizer.apply_chat_template(conversations, return_dict=True)
     return [len(ids) for ids in encoded["input_ids"]]
 
 
@@ -158,7 +158,7 @@ def last_complete(folder: Path) -> tuple[Path | None, dict[str, Any]]:
     return notes[-1].parent, json.loads(notes[-1].read_text(encoding="utf-8"))
 
 
-def save_model(model: PreTrainedModel, job: dict[str, Any], folder: Path) -> None:
+def save_model(model: Any, job: dict[str, Any], folder: Path) -> None:
     """Write `model` with its tokenizer: a language model in our own layout, a classifier in its."""
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
@@ -210,7 +210,7 @@ class _Watch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
     ) -> None:
         if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
             note = {"step": state.global_step, "tokens": self.meter.tokens}
             partial = folder / f"{COMPLETE}.partial"
             partial.write_text(json.dumps(note), encoding="utf-8")

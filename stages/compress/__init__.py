@@ -1,0 +1,1 @@
+"""Smaller models: distill (fewer layers, taught by a bigger model) and quantize (fewer bits)."""

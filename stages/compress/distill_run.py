@@ -1,0 +1,148 @@
+"""Distillation on TRL's SFTTrainer with the divergence of TRL's GKD, off-policy.
+
+TRL's own distillation trainers generate with the student or re-render every batch; on given answers
+one forward pass of the teacher and the divergence at the answers' tokens is all there is to do.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from trl import SFTTrainer
+from trl.experimental.gkd import GKDTrainer
+
+from cluster.errors import UserError
+from cluster.trainer import report
+from stages.compress.distill import Config
+from stages.stage import Context, Inputs, Metrics
+from stages.tune.examples import read_conversations
+from stages.tune.fine_tuning import fine_tune
+
+IGNORED = -100
+
+
+def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
+    """Train on conversations.jsonl, measure on heldout.jsonl; writes a Hugging Face folder."""
+    teacher = inputs.get("teacher")
+    path = str(teacher.path.resolve()) if teacher is not None else None
+    return fine_tune(train, config, inputs, context, teacher=path)
+
+
+def train(job: dict[str, Any]) -> None:
+    """The worker's part."""
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig
+
+    from stages.tune import trl_worker as tune
+
+    config = Config.model_validate(job["config"])
+    folder = Path(job["examples"])
+    rows = read_conversations(folder / "conversations.jsonl", config.examples_limit)
+    heldout = read_conversations(folder / "heldout.jsonl", config.heldout_limit)
+    random.Random(job["seed"]).shuffle(rows)
+    tokenizer = tune.load_tokenizer(job["model"])
+    student = AutoModelForCausalLM.from_pretrained(job["model"], dtype="float32")
+    keep_layers(student, config.layers)
+    flops_per_token = 6 * student.num_parameters()
+    teacher = None
+    if job["teacher"] is not None:
+        teacher = AutoModelForCausalLM.from_pretrained(job["teacher"], dtype="float32")
+        check_vocabulary(student, teacher, job["teacher"])
+        flops_per_token += 2 * teacher.num_parameters()
+    meter = tune.Meter(flops_per_token, job["flops_budget"])
+    lengths = tune.lengths(tokenizer, [row["messages"] for row in rows[:500]])
+    steps = tune.planned_steps(config, lengths, meter.flops_per_token, meter.budget)
+    trainer = tune.counted(Distiller, meter)(
+        model=student,
+        args=SFTConfig(**tune.arguments(job, config, steps), assistant_only_loss=True),
+        train_dataset=Dataset.from_list(rows[: steps * config.batch_rows]),
+        eval_dataset=Dataset.from_list(heldout),
+        processing_class=tokenizer,
+        peft_config=tune.lora_config(config, "CAUSAL_LM"),
+    )
+    trainer.teach(teacher, config.alpha, config.temperature)
+    metrics = tune.train_and_save(trainer, job, meter)
+    metrics |= {"parameters": student.num_parameters(), "examples": len(rows)}
+    metrics |= {"heldout_loss": trainer.evaluate()["eval_loss"]}
+    report(metrics, steps, steps, "trained")
+
+
+class Distiller(SFTTrainer):
+    """SFTTrainer whose training loss also follows a teacher; evaluation stays plain likelihood."""
+
+    teacher: nn.Module | None = None
+
+    def teach(self, teacher: nn.Module | None, alpha: float, temperature: float) -> None:
+        """Take a teacher (None: train without)."""
+        if teacher is not None:
+            self.teacher = teacher.to(self.args.device).eval().requires_grad_(False)
+        self.alpha, self.temperature = alpha, temperature
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        if self.teacher is None or not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        sequence = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        outputs = model(**sequence)
+        with torch.no_grad():
+            teacher_logits = self.teacher(**sequence).logits
+        labels = inputs["labels"][:, 1:]
+        answer = labels != IGNORED
+        loss = distillation_loss(
+            outputs.logits[:, :-1][answer], teacher_logits[:, :-1][answer], labels[answer],
+            self.alpha, self.temperature,
+        )  # fmt: skip
+        if num_items_in_batch is not None:  # the mean of the whole accumulated batch
+            loss = loss * answer.sum() / num_items_in_batch
+        return (loss, outputs) if return_outputs else loss
+
+
+def distillation_loss(
+    student_logits_nv: Tensor,
+    teacher_logits_nv: Tensor,
+    labels_n: Tensor,
+    alpha: float,
+    temperature: float,
+) -> Tensor:
+    """alpha·T²·KL(teacher || student at T) + (1 - alpha)·cross-entropy, mean over n tokens, nats."""
+    divergence = GKDTrainer.generalized_jsd_loss(
+        student_logits_nv, teacher_logits_nv, beta=0, temperature=temperature
+    )
+    likelihood = nn.functional.cross_entropy(student_logits_nv, labels_n)
+    return alpha * temperature**2 * divergence + (1 - alpha) * likelihood
+
+
+def keep_layers(model: Any, count: int) -> None:
+    """Cut a Hugging Face decoder to `count` evenly spaced layers, first and last among them."""
+    layers = model.model.layers
+    if count > len(layers):
+        raise UserError(
+            f"layers is {count}, but the model to be cut has {len(layers)}: keep as many or fewer"
+        )
+    last = len(layers) - 1
+    kept = [round(i * last / max(1, count - 1)) for i in range(count)]
+    model.model.layers = nn.ModuleList(layers[i] for i in kept)
+    for index, layer in enumerate(model.model.layers):
+        layer.self_attn.layer_idx = index
+    model.config.num_hidden_layers = count
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = [model.config.layer_types[i] for i in kept]
+
+
+def check_vocabulary(student: Any, teacher: Any, path: str) -> None:
+    """Refuse a teacher that speaks of other tokens."""
+    if student.config.vocab_size != teacher.config.vocab_size:
+        raise UserError(
+            f"the teacher at {path} has a vocabulary of {teacher.config.vocab_size} and the student "
+            f"one of {student.config.vocab_size}: a teacher must share the tokenizer"
+        )
