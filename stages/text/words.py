@@ -1,71 +1,147 @@
-"""Words as datatrove counts them, faster: the same tokens, without building a spaCy document.
+"""Words and sentences as datatrove counts them, faster: the same, without building spaCy documents.
 
 spaCy cuts a text at whitespace and splits each piece by itself, so a piece's tokens are remembered
-and a text becomes dictionary look-ups. Chinese goes to jieba directly, which is what spaCy calls.
-The filters see exactly the tokens they would have seen, so their verdicts do not change; tests
-compare them.
+and a text becomes dictionary look-ups; sentences follow from the tokens by spaCy's rule-based
+sentencizer. Chinese goes to jieba directly, which is what spaCy calls, line by line, because a line's
+words do not depend on its neighbours. The filters see exactly the tokens and sentences that they
+would have seen, so their verdicts do not change; tests compare them.
 """
 
 from __future__ import annotations
 
-from functools import cache
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache, lru_cache
 
 import jieba
 from datatrove.utils.word_tokenizers import SpaCyTokenizer, WordTokenizer, load_word_tokenizer
 from spacy.tokenizer import Tokenizer
 
-_REMEMBERED_PIECES = 1 << 18
-DATATROVE_LANGUAGE = {"en": "eng", "zh": "cmn", "de": "deu", "fr": "fra", "es": "spa", "ru": "rus"}
+jieba.setLogLevel("ERROR")
+
+_REMEMBERED = 1 << 18
+_ODD_SPACES = re.compile(r"^\s|[^\S ]| {2}|\s$")
+_SPACE = re.compile(r"\s")
+DATATROVE_LANGUAGE = {
+    "en": "eng",
+    "zh": "cmn",
+    "de": "deu",
+    "fr": "fra",
+    "es": "spa",
+    "ru": "rus",
+}
+
+Token = tuple[str, bool, bool]  # text, is punctuation, may end a sentence
 
 
-class RememberingTokenizer(WordTokenizer):
-    """A datatrove spaCy tokenizer that remembers how each whitespace-free piece splits."""
+def _sentence_spans(tokens: Iterable[tuple[int, Token]]) -> Iterator[tuple[int, int]]:
+    """spaCy's Sentencizer: a sentence ends with the punctuation that follows one of its enders.
+
+    `tokens` come with the places where they begin.
+    """
+    first = last = -1
+    ended = False
+    for start, (text, punctuation, ender) in tokens:
+        if first < 0:
+            first = start
+        if ended and not punctuation and not ender:
+            yield first, last
+            first, ended = start, False
+        elif ender:
+            ended = True
+        last = start + len(text)
+    if first >= 0:
+        yield first, last
+
+
+class _FastTokenizer(WordTokenizer):
+    """What both have in common: the stock tokenizer behind, and what it knows about a token."""
 
     def __init__(self, inner: SpaCyTokenizer) -> None:
         super().__init__(inner.language)
         self._inner = inner
-        self._nlp = inner.tokenizer
-        self._pieces: dict[str, tuple[str, ...]] = {}
+        self._enders: frozenset[str] = frozenset(
+            inner.tokenizer.get_pipe("sentencizer").punct_chars
+        )
+        self._known: dict[str, tuple[Token, ...]] = {}
 
-    def _split(self, piece: str) -> tuple[str, ...]:
-        with self._nlp.memory_zone():
-            tokens = tuple(t.text.strip() for t in self._nlp.tokenizer(piece) if t.text.strip())
-        if len(self._pieces) >= _REMEMBERED_PIECES:
-            self._pieces.clear()
-        self._pieces[piece] = tokens
+    def _forget(self) -> None:
+        """A fresh spaCy vocabulary: it grows with every word and never shrinks."""
+        self._known.clear()
+        self._inner = SpaCyTokenizer(self._inner.language)
+
+    def sent_tokenize(self, text: str) -> list[str]:
+        return [text[start:stop].strip() for start, stop in self.span_tokenize(text)]
+
+
+class RememberingTokenizer(_FastTokenizer):
+    """A datatrove spaCy tokenizer that remembers how each whitespace-free piece splits."""
+
+    def _split(self, piece: str) -> tuple[Token, ...]:
+        if len(self._known) >= _REMEMBERED:
+            self._forget()
+        tokens = tuple(
+            (token.text, token.is_punct, token.text in self._enders)
+            for token in self._inner.tokenizer.tokenizer(piece)
+        )
+        self._known[piece] = tokens
         return tokens
 
     def word_tokenize(self, text: str) -> list[str]:
-        pieces = self._pieces
-        words: list[str] = []
-        for piece in text.split():
-            tokens = pieces.get(piece)
-            words.extend(self._split(piece) if tokens is None else tokens)
-        return words
-
-    def sent_tokenize(self, text: str) -> list[str]:
-        return self._inner.sent_tokenize(text)
+        known = self._known
+        return [
+            token[0]
+            for piece in text.split()
+            for token in (known.get(piece) or self._split(piece))
+            if token[0].strip()
+        ]
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
-        return self._inner.span_tokenize(text)
+        if _ODD_SPACES.search(text):  # spaces that are tokens themselves
+            return self._inner.span_tokenize(text)
+        return list(_sentence_spans(self._placed(text)))
+
+    def _placed(self, text: str) -> Iterator[tuple[int, Token]]:
+        at = 0
+        for piece in text.split(" "):
+            for token in self._known.get(piece) or self._split(piece):
+                yield at, token
+                at += len(token[0])
+            at += 1
 
 
-class JiebaTokenizer(WordTokenizer):
-    """Chinese words by jieba, sentences by spaCy's rules."""
+@lru_cache(maxsize=2048)
+def _cut(line: str) -> tuple[str, ...]:
+    return tuple(jieba.cut(line))
 
-    def __init__(self, inner: SpaCyTokenizer) -> None:
-        super().__init__(inner.language)
-        self._inner = inner
-        jieba.setLogLevel("ERROR")
+
+class JiebaTokenizer(_FastTokenizer):
+    """Chinese words by jieba, sentences by spaCy's rule over them."""
 
     def word_tokenize(self, text: str) -> list[str]:
-        return [word for token in jieba.cut(text) if (word := token.strip())]
-
-    def sent_tokenize(self, text: str) -> list[str]:
-        return self._inner.sent_tokenize(text)
+        return [
+            word
+            for line in text.split("\n")
+            for token in _cut(line)
+            if (word := token.strip())
+        ]
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
-        return self._inner.span_tokenize(text)
+        if _SPACE.search(text) or not text:
+            return self._inner.span_tokenize(text)
+        return list(_sentence_spans(self._placed(text)))
+
+    def _placed(self, text: str) -> Iterator[tuple[int, Token]]:
+        at = 0
+        for word in _cut(text):
+            known = self._known.get(word)
+            if known is None:
+                if len(self._known) >= _REMEMBERED:
+                    self._forget()
+                punctuation = self._inner.tokenizer.vocab[word].is_punct
+                known = self._known[word] = ((word, punctuation, word in self._enders),)
+            yield at, known[0]
+            at += len(word)
 
 
 @cache

@@ -38,7 +38,7 @@ def test_exact_key_ignores_case_space_and_punctuation_but_not_numbers() -> None:
 @pytest.mark.parametrize("share", [0.01, 0.02, 0.03])
 def test_candidates_reach_the_lsh_curve(share: float) -> None:
     """P(candidate) = 1 - (1 - s^8)^14 for the mean similarity s of the planted pairs."""
-    found, similarity, pairs = 0, [], 150
+    found, similarity, pairs = 0, [], 80
     for seed in range(pairs):
         base = words(120, seed)
         a = dedup.shingles(" ".join(base), "en")

@@ -1,0 +1,75 @@
+"""Charsets: declared rightly, wrongly, in the page, and not at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from stages.text.charset import decode
+from stages.text.extraction import extract_main_text, tidy
+from stages.text.language import identify
+
+CHINESE = "春天来了，公园里的花都开了，孩子们在草地上跑来跑去，老人们坐在长椅上晒太阳。" * 4
+TRADITIONAL = "春天來了，公園裡的花都開了，孩子們在草地上跑來跑去，老人們坐在長椅上曬太陽。" * 4
+RUSSIAN = "Весна пришла, и в парке распустились цветы. Дети бегают по траве. " * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "codec"),
+    [
+        (CHINESE, "gbk"),
+        (CHINESE, "gb18030"),
+        (TRADITIONAL, "big5"),
+        (RUSSIAN, "cp1251"),
+        ("Café déjà vu, naïve façade. " * 9, "cp1252"),
+        (CHINESE, "utf-8"),
+        (CHINESE, "utf-16"),
+    ],
+)
+@pytest.mark.parametrize("told", ["header", "wrong header", "nothing"])
+def test_text_comes_out_whatever_is_told(text: str, codec: str, told: str) -> None:
+    wrong = "utf-8" if codec != "utf-8" else "ascii"
+    declared = {"header": codec, "wrong header": wrong, "nothing": None}[told]
+    if told == "wrong header" and codec == "utf-8":
+        declared = "no-such-charset"
+    assert decode(text.encode(codec), declared)[0] == text
+
+
+def test_meta_element_is_believed() -> None:
+    page = f'<html><head><meta charset="gb2312"></head><body>{CHINESE}</body></html>'
+    assert CHINESE in decode(page.encode("gb18030"))[0]
+
+
+def test_bytes_that_are_no_text_do_not_fail() -> None:
+    assert isinstance(decode(bytes(range(256)) * 8, "utf-8")[0], str)
+
+
+def test_main_text_leaves_navigation_and_scripts_out() -> None:
+    article = "<p>" + "The harbour is the heart of the town. " * 8 + "</p>"
+    page = (
+        "<html><body><nav><ul><li><a href=/>Home</a></li><li>Login</li></ul></nav>"
+        f"<main>{article}</main><script>var x = 1;</script><footer>Imprint</footer></body></html>"
+    )
+    text = extract_main_text(page)
+    assert "heart of the town" in text
+    assert "Login" not in text and "var x" not in text and "Imprint" not in text
+
+
+def test_tidy_keeps_indentation_and_drops_control_characters() -> None:
+    assert tidy("a\x00b \u3000 c\r\n    code  x\n\n\n\nend\ud800 ") == "ab c\n    code x\n\nend"
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        (CHINESE, "zh"),
+        (TRADITIONAL, "zh"),
+        ("これは日本語の文章です。漢字とかなが混ざっています。", "ja"),
+        ("이것은 한국어 문장입니다. 공원에 꽃이 피었습니다.", "ko"),
+        ("The harbour is the heart of the town, and the boats leave before sunrise.", "en"),
+        ("Der Hafen ist das Herz der Stadt, und die Boote fahren vor Sonnenaufgang.", "de"),
+        (RUSSIAN, "ru"),
+        ("Python 3.11 是一种编程语言，NumPy 是它的数组库。它们都很好用。", "zh"),
+    ],
+)
+def test_languages(text: str, language: str) -> None:
+    assert identify(text, ["en", "zh"]) == language
