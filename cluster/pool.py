@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Failure:
 
 
 class PoolBroken(RuntimeError):
-    """Actors die one after the other without a result between: going on has no point."""
+    """One actor after the other cannot start: going on has no point."""
 
 
 @dataclass
@@ -43,8 +43,14 @@ class _Item:
 @dataclass
 class _Slot:
     actor: Any
+    starting: Any  # a reference that resolves when the actor is up; None from then on
+    since: float = field(default_factory=time.monotonic)  # of the start, or of the queue's head
     queue: deque[tuple[Any, _Item]] = field(default_factory=deque)  # (result reference, item)
-    head_since: float = 0.0
+
+    @property
+    def awaited(self) -> Any:
+        """What to wait for next, or None when idle."""
+        return self.starting or (self.queue[0][0] if self.queue else None)
 
 
 class ActorPool:
@@ -64,16 +70,17 @@ class ActorPool:
         options: Mapping[str, Any] | None = None,
         attempts: int = 3,
         depth: int = 2,
+        start_s: float = 180.0,
     ) -> None:
         if size < 1:
             raise ValueError(f"a pool needs at least one actor, not {size}")
         self._remote: Any = ray.remote(actor_class)
         self._options = {"num_cpus": 1, **(options or {})}
         self._args, self._kwargs = args, dict(kwargs or {})
-        self.attempts, self.depth = attempts, depth
+        self.attempts, self.depth, self.start_s = attempts, depth, start_s
         self.restarts = 0
-        self._barren = 0  # restarts since the last result
-        self._slots = [_Slot(self._start()) for _ in range(size)]
+        self._failed_starts = 0  # in a row
+        self._slots = [self._start() for _ in range(size)]
 
     @property
     def actors(self) -> list[Any]:
@@ -87,7 +94,8 @@ class ActorPool:
     def imap(self, method: str, items: Iterable[Any], *, deadline_s: float) -> Iterator[Any]:
         """Results (or `Failure`) in order as they come; reads `items` no faster than needed.
 
-        An item's clock starts when it reaches the head of its actor's queue. One `imap` at a time.
+        An item's clock starts when it reaches the head of the queue of an actor that is up. One
+        `imap` at a time.
         """
         source = (_Item(index, value) for index, value in enumerate(items))
         waiting: deque[_Item] = deque()
@@ -115,7 +123,6 @@ class ActorPool:
                 for number, slot in enumerate(self._slots):
                     if slot.queue:
                         self._restart(number)
-                self._barren = 0
 
     def close(self) -> None:
         """Kill the actors."""
@@ -129,16 +136,16 @@ class ActorPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start(self) -> Any:
-        return self._remote.options(**self._options).remote(*self._args, **self._kwargs)
+    def _start(self) -> _Slot:
+        actor = self._remote.options(**self._options).remote(*self._args, **self._kwargs)
+        return _Slot(actor, actor.__ray_ready__.remote())
 
     def _restart(self, number: int) -> list[_Item]:
         """Replace an actor; returns the items that were queued at it."""
         slot = self._slots[number]
         ray.kill(slot.actor)
-        self._slots[number] = _Slot(self._start())
+        self._slots[number] = self._start()
         self.restarts += 1
-        self._barren += 1
         return [item for _, item in slot.queue]
 
     def _in_flight(self) -> int:
@@ -151,65 +158,70 @@ class ActorPool:
             free = [
                 number
                 for number, slot in enumerate(self._slots)
-                if len(slot.queue) < self.depth and (number != item.avoid or len(self._slots) == 1)
+                if slot.starting is None
+                and len(slot.queue) < self.depth
+                and (number != item.avoid or len(self._slots) == 1)
             ]
             if not free:
                 waiting.append(item)
                 continue
             slot = self._slots[min(free, key=lambda number: len(self._slots[number].queue))]
             if not slot.queue:
-                slot.head_since = time.monotonic()
+                slot.since = time.monotonic()
             slot.queue.append((getattr(slot.actor, method).remote(item.value), item))
 
     def _collect(self, done: dict[int, Any], waiting: deque[_Item], deadline_s: float) -> None:
-        """Wait for the next result or deadline and settle whatever is due."""
-        now = time.monotonic()
-        busy = [slot for slot in self._slots if slot.queue]
-        heads = [slot.queue[0][0] for slot in busy]
-        left = min(slot.head_since for slot in busy) + deadline_s - now
-        ready, _ = ray.wait(heads, num_returns=1, timeout=max(0.0, left))
+        """Wait for the next result, start or deadline and settle whatever is due."""
+
+        def limit(slot: _Slot) -> float:
+            return slot.since + (deadline_s if slot.starting is None else self.start_s)
+
+        busy = [slot for slot in self._slots if slot.awaited is not None]
+        awaited = [slot.awaited for slot in busy]
+        left = min(map(limit, busy)) - time.monotonic()
+        ready, _ = ray.wait(awaited, num_returns=1, timeout=max(0.0, left))
         if ready:
-            ready, _ = ray.wait(heads, num_returns=len(heads), timeout=0)
+            ready, _ = ray.wait(awaited, num_returns=len(awaited), timeout=0)
         settled = set(ready)
         now = time.monotonic()
         for number, slot in enumerate(self._slots):
-            if not slot.queue:
+            if slot.awaited is None:
                 continue
-            reference, item = slot.queue[0]
-            if reference in settled:
-                self._settle(number, reference, item, done, waiting)
-            elif now - slot.head_since > deadline_s:
-                self._lost(number, f"no result within {deadline_s:g} s", done, waiting)
+            if slot.awaited in settled:
+                self._settle(number, done, waiting)
+            elif now > limit(slot):
+                what = "no result" if slot.starting is None else "not started"
+                self._lost(number, f"{what} within {now - slot.since:.3g} s", done, waiting)
 
-    def _settle(
-        self, number: int, reference: Any, item: _Item, done: dict[int, Any], waiting: deque[_Item]
-    ) -> None:
-        """Take the head's result off its slot."""
+    def _settle(self, number: int, done: dict[int, Any], waiting: deque[_Item]) -> None:
+        """An actor is up, or its head item has a result, an error, or no actor any more."""
         slot = self._slots[number]
         try:
-            value = ray.get(reference)
-        except RayActorError as error:
-            self._lost(number, f"its actor died: {_first_line(error)}", done, waiting)
-            return
+            value = ray.get(slot.awaited)
         except RayTaskError as error:
-            slot.queue.popleft()
+            _, item = slot.queue.popleft()
             self._again(item, number, f"the actor raised {_last_line(error)}", done, waiting)
         except RayError as error:
-            self._lost(number, f"Ray failed: {_first_line(error)}", done, waiting)
+            self._lost(number, f"its actor died: {_first_line(error)}", done, waiting)
             return
         else:
-            slot.queue.popleft()
-            done[item.index] = value
-            self._barren = 0
-        slot.head_since = time.monotonic()
+            if slot.starting is not None:
+                slot.starting = None
+                self._failed_starts = 0
+            else:
+                _, item = slot.queue.popleft()
+                done[item.index] = value
+        slot.since = time.monotonic()
 
     def _lost(self, number: int, reason: str, done: dict[int, Any], waiting: deque[_Item]) -> None:
         """An actor is gone: its head item failed once, those behind it only lost their place."""
-        head, *behind = self._restart(number)
-        waiting.extendleft(reversed(behind))
-        self._again(head, number, reason, done, waiting)
-        if self._barren > max(10, 3 * self.attempts * len(self._slots)):
-            raise PoolBroken(f"{self._barren} actors were lost without a result; last: {reason}")
+        self._failed_starts += self._slots[number].starting is not None
+        if self._failed_starts > 2 * len(self._slots):
+            raise PoolBroken(f"{self._failed_starts} actors could not start; last: {reason}")
+        lost = self._restart(number)
+        if lost:
+            waiting.extendleft(reversed(lost[1:]))
+            self._again(lost[0], number, reason, done, waiting)
 
     def _again(
         self, item: _Item, number: int, reason: str, done: dict[int, Any], waiting: deque[_Item]
