@@ -120,7 +120,7 @@ def serve(
     """Serve a model behind an OpenAI-compatible endpoint."""
     from stages.endpoint import endpoint_of
 
-    endpoint = endpoint_of(what, settings or (), store)
+    endpoint = endpoint_of(what, settings or (), store)  # mistakes first, then slow imports
     from serve.app import serve as start
 
     start(

@@ -1,0 +1,42 @@
+"""Which model `raylm serve` means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from cluster.errors import UserError
+from cluster.storage import LocalStore
+from stages.endpoint import endpoint_of
+from stages.pipeline import run_recipe
+from stages.recipe import load_recipe
+from tests import toy_stages
+from tests.stages.test_recipe import GOOD, write_recipe
+
+
+@pytest.fixture(autouse=True)
+def _toys() -> None:
+    toy_stages.register()
+
+
+def served(folder: Path) -> dict[str, Any]:
+    serve = {"model": "base", "port": 9000, "replicas": 2}
+    return {**GOOD, "store": str(folder / "runs"), "serve": serve}
+
+
+def test_a_recipe_serves_what_its_last_run_made(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, served(tmp_path))
+    with pytest.raises(UserError, match=r"serves 'base', which is not in .* yet"):
+        endpoint_of(path, (), "unused")
+    store = LocalStore(tmp_path / "runs")
+    made = run_recipe(load_recipe(path), store, Console(quiet=True)).manifests
+    endpoint = endpoint_of(path, (), "unused")
+    assert endpoint.folder == store.get(made["base"].id).path
+    assert (endpoint.name, endpoint.port, endpoint.replicas) == ("toy", 9000, 2)
+    by_id = endpoint_of(made["base"].id, (), store.url)
+    assert by_id.folder == endpoint.folder and by_id.port == 8000
+    with pytest.raises(UserError, match="'toy/all' is of kind 'corpus', expected 'checkpoint'"):
+        endpoint_of("toy/all", (), store.url)
