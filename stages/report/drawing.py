@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any
 
-BOX_W, BOX_H, GAP_X, GAP_Y = 118, 38, 18, 34
+BOX_W, BOX_H, GAP_X, GAP_Y, BEND_W = 124, 38, 20, 34, 26
 SWEEPS = 8
 FAMILIES = {
     "examples": "data",
@@ -69,16 +70,33 @@ def reduced(edges: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     ]
 
 
-def _ordered(layer: Mapping[str, int], edges: Sequence[tuple[str, str]]) -> list[list[str]]:
-    """The nodes of each layer from left to right, by the barycentre of their neighbours."""
+def _with_bends(
+    layer: dict[str, int], edges: Sequence[tuple[str, str]]
+) -> tuple[list[list[str]], dict[str, int]]:
+    """Each edge as a chain with a bend in every layer it crosses: it passes beside the boxes."""
+    chains, bends = [], dict(layer)
+    for start, end in edges:
+        chain = [start]
+        for depth in range(layer[start] + 1, layer[end]):
+            chain.append(f"{start}>{end}@{depth}")
+            bends[chain[-1]] = depth
+        chains.append([*chain, end])
+    return chains, bends
+
+
+def _places(layer: Mapping[str, int], chains: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Horizontal centres; each layer in the order of the barycentres of its neighbours."""
     rows: list[list[str]] = [[] for _ in range(max(layer.values(), default=-1) + 1)]
     for node, depth in layer.items():
         rows[depth].append(node)
     neighbours: dict[str, list[str]] = defaultdict(list)
-    for start, end in edges:
-        neighbours[start].append(end)
-        neighbours[end].append(start)
-    place = {node: at - (len(row) - 1) / 2 for row in rows for at, node in enumerate(row)}
+    for chain in chains:
+        for start, end in pairwise(chain):
+            neighbours[start].append(end)
+            neighbours[end].append(start)
+    place: dict[str, float] = {}
+    for row in rows:
+        _spread(row, place)
     for sweep in range(SWEEPS):
         for row in rows if sweep % 2 == 0 else reversed(rows):
             near = {
@@ -87,39 +105,39 @@ def _ordered(layer: Mapping[str, int], edges: Sequence[tuple[str, str]]) -> list
                 else place[node]
                 for node in row
             }
-            row.sort(key=lambda node: near[node])
-            for at, node in enumerate(row):
-                place[node] = at - (len(row) - 1) / 2
-    return rows
+            row.sort(key=lambda node, near=near: near[node])  # type: ignore[misc]
+            _spread(row, place)
+    return place
+
+
+def _spread(row: Sequence[str], place: dict[str, float]) -> None:
+    """Put a layer's boxes and bends side by side around the middle."""
+    widths = [BEND_W if "@" in node else BOX_W + GAP_X for node in row]
+    at = -sum(widths) / 2
+    for node, width in zip(row, widths, strict=True):
+        place[node] = at + width / 2
+        at += width
 
 
 def lineage_svg(lineage: Mapping[str, Any]) -> str:
     """The graph from top to bottom; edges that others imply are left out."""
     nodes = {node["id"]: node for node in lineage["nodes"]}
     edges = reduced([(edge["from"], edge["to"]) for edge in lineage["edges"]])
-    rows = _ordered(layers_of(list(nodes), edges), edges)
-    widest = max((len(row) for row in rows), default=1)
-    width = widest * (BOX_W + GAP_X) + GAP_X
-    height = len(rows) * (BOX_H + GAP_Y)
-    centre: dict[str, tuple[float, float]] = {}
-    for depth, row in enumerate(rows):
-        for at, node in enumerate(row):
-            x = width / 2 + (at - (len(row) - 1) / 2) * (BOX_W + GAP_X)
-            centre[node] = (x, GAP_Y / 2 + BOX_H / 2 + depth * (BOX_H + GAP_Y))
+    chains, layer = _with_bends(layers_of(list(nodes), edges), edges)
+    place = _places(layer, chains)
+    half = max((abs(x) for x in place.values()), default=0.0) + BOX_W / 2 + GAP_X
+    width, height = 2 * half, (max(layer.values(), default=0) + 1) * (BOX_H + GAP_Y)
+
+    def point(node: str) -> tuple[float, float]:
+        return half + place[node], (BOX_H + GAP_Y) * (layer[node] + 0.5)
+
     parts = [
-        f'<svg class="lineage" role="img" aria-label="lineage" viewBox="0 0 {width} {height}"'
-        f' style="width:{width}px">'
+        f'<svg class="lineage" role="img" aria-label="lineage" viewBox="0 0 {width:.0f}'
+        f' {height:.0f}" style="width:{width:.0f}px">'
     ]
-    for start, end in edges:
-        (x1, y1), (x2, y2) = centre[start], centre[end]
-        y1, y2 = y1 + BOX_H / 2, y2 - BOX_H / 2
-        bend = max(14.0, (y2 - y1) / 2)
-        parts.append(
-            f'<path class="edge" d="M{x1:.0f},{y1:.0f} C{x1:.0f},{y1 + bend:.0f}'
-            f' {x2:.0f},{y2 - bend:.0f} {x2:.0f},{y2:.0f}"/>'
-        )
-    for identity, (x, y) in centre.items():
-        node = nodes[identity]
+    parts += [_edge([point(node) for node in chain]) for chain in chains]
+    for identity, node in nodes.items():
+        x, y = point(identity)
         family = FAMILIES.get(node["kind"], "data")
         parts.append(
             f'<g class="node {family}"><title>{escape(identity)}</title>'
@@ -129,6 +147,23 @@ def lineage_svg(lineage: Mapping[str, Any]) -> str:
             f'<text class="kind" x="{x:.0f}" y="{y + 12:.0f}">{escape(node["kind"])}</text></g>'
         )
     return "".join([*parts, "</svg>"])
+
+
+def _edge(points: Sequence[tuple[float, float]]) -> str:
+    """A smooth way from the first box's foot through the bends to the last box's head."""
+    (x, y), *rest = points
+    y += BOX_H / 2
+    way = f"M{x:.0f},{y:.0f}"
+    for number, (to_x, centre_y) in enumerate(rest):
+        last = number == len(rest) - 1
+        to_y = centre_y - BOX_H / 2
+        middle = (y + to_y) / 2
+        way += f" C{x:.0f},{middle:.0f} {to_x:.0f},{middle:.0f} {to_x:.0f},{to_y:.0f}"
+        x, y = to_x, to_y
+        if not last:
+            y = centre_y + BOX_H / 2
+            way += f" L{x:.0f},{y:.0f}"
+    return f'<path class="edge" d="{way}"/>'
 
 
 def gate_svg(gate: Mapping[str, Any]) -> str:

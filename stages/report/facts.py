@@ -137,6 +137,14 @@ def lineage(artifacts: Sequence[Artifact], names: Mapping[str, str]) -> Facts:
     return {"nodes": nodes, "edges": edges}
 
 
+def add_node(graph: Facts, identity: str, name: str, parents: Sequence[Artifact]) -> None:
+    """Put the report itself into the lineage, below all it tells of."""
+    graph["nodes"].append({"id": identity, "name": name, "kind": "report"})
+    graph["edges"] += [
+        {"from": artifact.id, "to": identity, "as": "stages"} for artifact in parents
+    ]
+
+
 def totals(rows: Iterable[Mapping[str, Any]]) -> Facts:
     """Sums over the stages; memory is the largest."""
     rows = list(rows)

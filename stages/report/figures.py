@@ -68,10 +68,12 @@ def to_svg(figure: Figure, label: str) -> str:
     return re.sub(r"<svg[^>]*", head, text, count=1)
 
 
-def pass_at_k_chart(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> str:
+def pass_at_k_chart(
+    curves: Mapping[str, Mapping[str, Sequence[float]]], title: str, legend: bool = True
+) -> str:
     """Curves over k with their intervals as bands."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5.2, 3.3))
+        figure, axes = plt.subplots(figsize=(5.6, 3.4) if legend else (3.0, 2.3))
         for color, (name, curve) in zip(_colors(), curves.items(), strict=False):
             ks = [int(k) for k in curve]
             value, low, high = np.array([curve[k] for k in curve]).T
@@ -79,9 +81,10 @@ def pass_at_k_chart(curves: Mapping[str, Mapping[str, Sequence[float]]], title: 
             axes.fill_between(ks, low, high, color=color, alpha=0.14, linewidth=0)
         _log_two(axes, curves)
         axes.set_ylim(0, 1)
-        axes.set_ylabel("share of problems solved")
+        axes.set_ylabel("share of problems solved" if legend else "")
         axes.set_title(title)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5)
+        if legend:
+            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
         return to_svg(figure, f"pass@k {title}")
 
 

@@ -96,7 +96,7 @@ def _pass_charts(facts: Facts) -> list[str]:
                 tasks.setdefault(task, {})[model["role"]] = curve
     for task, by_role in tasks.items():
         sorted_curves = {role: by_role[role] for role in curves if role in by_role}
-        charts.append(pass_at_k_chart(_titled(sorted_curves), task))
+        charts.append(pass_at_k_chart(_titled(sorted_curves), task, legend=False))
     return charts
 
 

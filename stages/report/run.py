@@ -8,7 +8,7 @@ from typing import cast
 from cluster.artifact import Artifact
 from cluster.meter import Meter
 from stages.report import ReportConfig
-from stages.report.facts import gather, own_row, read_lines, training_logs
+from stages.report.facts import add_node, gather, own_row, read_lines, training_logs
 from stages.report.page import draw, render
 from stages.stage import Context, Inputs, Metrics, StageConfig, several
 
@@ -24,9 +24,10 @@ def run(stage_config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
         facts = gather(config.title, artifacts, scores, context.names)
         logs = training_logs(artifacts, context.names)
         samples = read_lines(scores.path / "samples.jsonl") if scores is not None else []
+        own_id = next((id_ for id_, name in context.names.items() if name == context.name), "")
+        add_node(facts["lineage"], own_id or "report", context.name or "report", artifacts)
         charts = draw(facts, logs)
-    own_id = next((id_ for id_, name in context.names.items() if name == context.name), None)
-    facts["stages"].append(own_row(context.name or "report", own_id, meter.usage()))
+    facts["stages"].append(own_row(context.name or "report", own_id or None, meter.usage()))
     page = render(facts, charts, samples)
     (context.out / "report.html").write_text(page, encoding="utf-8")
     text = json.dumps(facts, ensure_ascii=False, indent=1)

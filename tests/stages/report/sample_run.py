@@ -54,7 +54,11 @@ PARENTS: dict[str, tuple[str, str, dict[str, list[str]]]] = {
         },
     ),
 }
-SECONDS = dict(zip(PARENTS, (14, 3, 4, 4, 62, 8, 11, 238, 55, 36, 30, 57, 143, 41, 38, 37, 12, 58), strict=True))
+SECONDS = dict(
+    zip(
+        PARENTS, (14, 3, 4, 4, 62, 8, 11, 238, 55, 36, 30, 57, 143, 41, 38, 37, 12, 58), strict=True
+    )
+)
 ROLES = {"continued": "sft_continued", "student_alone": "distill_alone"}
 
 
@@ -124,7 +128,9 @@ def _write_corpus(folder: Path) -> None:
     }
     _write(folder / "ledger.json", ledger)
     score = {"precision": 0.991, "recall": 0.967, "found": 1, "flagged": 1, "planted": 142}
-    _write(folder / "truth.json", {"pages": 3600, **dict.fromkeys(("quality", "dedup", "kept"), score)})
+    _write(
+        folder / "truth.json", {"pages": 3600, **dict.fromkeys(("quality", "dedup", "kept"), score)}
+    )
 
 
 def _write_log(folder: Path, name: str, stage: str) -> None:
@@ -147,7 +153,11 @@ def _write_scores(folder: Path) -> None:
     level |= {"continued": 0.41, "student": 0.3, "student_alone": 0.22, "int8": 0.65}
     for name, p in level.items():
         stage = PARENTS[name][1]
-        ks = [1, 2, 4, 8, 16, 32] if name not in ("dpo", "student", "student_alone", "int8") else [1, 2, 4]
+        ks = (
+            [1, 2, 4, 8, 16, 32]
+            if name not in ("dpo", "student", "student_alone", "int8")
+            else [1, 2, 4]
+        )
         points = {str(k): 1 - (1 - p) ** (1 + 0.55 * (k - 1) ** 0.8) for k in ks}
         curve = {k: [v, max(0, v - 0.06), min(1, v + 0.06)] for k, v in points.items()}
         models[name] = {
@@ -165,9 +175,9 @@ def _write_scores(folder: Path) -> None:
         if name in ("dpo", "aligned", "reasoner"):
             models[name]["win_rate_vs_sft"] = [0.58, 0.52, 0.64]
     gates = [
-        ("base_beats_ngram", 0.31, 0.28, 0.34, 0.0, True, "base spends 1.620 bits per byte, the n-gram model 1.930"),
-        ("reward_accuracy", 0.74, 0.69, 0.79, 0.5, True, "the reward model picks the truly preferred answer"),
-        ("dpo_wins_against_sft", 0.52, 0.47, 0.57, 0.5, True, "dpo wins 0.520 (the interval holds the threshold)"),
+        ("base_beats_ngram", 0.31, 0.28, 0.34, 0.0, True, "base spends 1.620 bits"),
+        ("reward_accuracy", 0.74, 0.69, 0.79, 0.5, True, "it picks the better answer"),
+        ("dpo_wins_against_sft", 0.52, 0.47, 0.57, 0.5, True, "dpo wins 0.520"),
         ("rlvr_parent_in_range", 0.35, 0.31, 0.39, [0.2, 0.6], True, "pass@1 of aligned is 0.350"),
         ("rlvr_gain", 0.15, 0.11, 0.19, 0.2, False, "pass@1 rises from 0.350 to 0.500"),
     ]  # fmt: skip
@@ -176,17 +186,32 @@ def _write_scores(folder: Path) -> None:
         folder / "scores.json",
         {
             "models": models,
-            "ngram": {"order": 5, "ngrams": [1], "bits_per_byte": [1.93, 1.9, 1.97], "perplexity": 35.1},
+            "ngram": {
+                "order": 5,
+                "ngrams": [1],
+                "bits_per_byte": [1.93, 1.9, 1.97],
+                "perplexity": 35.1,
+            },
             "reward": [0.74, 0.69, 0.79],
             "decontamination": None,
             "gates": [dict(zip(keys, gate, strict=True)) for gate in gates],
         },
     )
-    prompts = [("What is 37 + 45?", "arithmetic"), ("用三个词描述猫。", "format"), ("Say <b>hi</b> & bye", "conversation")]
+    prompts = [
+        ("What is 37 + 45?", "arithmetic"),
+        ("用三个词描述猫。", "format"),
+        ("Say <b>hi</b> & bye", "conversation"),
+    ]
     samples = [
-        {"model": name, "prompt": prompt, "task": task, "answer": f"{name} says <i>82</i> 猫", "passed": None if task == "conversation" else i % 2 == 0}
+        {
+            "model": name,
+            "prompt": prompt,
+            "task": task,
+            "answer": f"{name} says <i>82</i> 猫",
+            "passed": None if task == "conversation" else i % 2 == 0,
+        }
         for i, name in enumerate(level)
         for prompt, task in prompts
-    ]  # fmt: skip
+    ]
     lines = [json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples]
     (folder / "samples.jsonl").write_text("".join(lines), encoding="utf-8")
