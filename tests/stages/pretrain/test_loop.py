@@ -1,0 +1,144 @@
+"""The training loop on one rank: against a plain PyTorch loop, killed and resumed, run longer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.config import ModelConfig
+from model.transformer import Transformer
+from stages.pretrain import DECAY_FRACTION, Config, loop
+from stages.text.token_shards import TokenShards, TokenWriter
+from stages.tune.checkpoint import find_checkpoints
+from stages.tune.journal import read_journal
+
+SHAPE = ModelConfig(
+    vocab_size=60, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+    num_attention_heads=2, num_key_value_heads=1, head_dim=8,
+)  # fmt: skip
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 60), ("heldout", 20)):
+        writer = TokenWriter(tmp_path / "tokens" / split, vocabulary_size=60, end_of_text=0)
+        for i in range(count):
+            writer.add(f"{split}{i}", draw.integers(4, 60, draw.integers(5, 60)).tolist())
+        writer.close()
+    return tmp_path / "tokens"
+
+
+def _job(tokens: Path, scratch: Path, **fields: Any) -> dict[str, Any]:
+    config = Config.model_validate(
+        {"tokens": "t", "steps": 10, "warmup_steps": 2, "batch_tokens": 128, "sequence_length": 16,
+         "learning_rate": 1e-2, "checkpoint_every": 2, "parallel": {"rows": 3}, **fields}
+    )  # fmt: skip
+    return {
+        "config": config.model_dump(mode="json"), "shape": SHAPE.model_dump(), "seed": 5,
+        "tokens": str(tokens / "train"), "heldout": str(tokens / "heldout"),
+        "scratch": str(scratch),
+    }  # fmt: skip
+
+
+def _losses(scratch: Path) -> list[float]:
+    return [line["loss"] for line in read_journal(scratch)]
+
+
+def _weights(scratch: Path) -> dict[str, torch.Tensor]:
+    return find_checkpoints(scratch / "checkpoints")[-1].weights()
+
+
+def test_losses_equal_a_plain_loop_over_the_same_batches(
+    tokens: Path, tmp_path: Path, one_rank: Path
+) -> None:
+    from model.schedule import learning_rate
+
+    job = _job(tokens, tmp_path / "run", parallel={"rows": 3, "zero": 1})  # 8 rows in 3 pieces
+    loop.train(job)
+    torch.manual_seed(5)
+    model = Transformer(SHAPE)
+    tables = {"model.embed_tokens.weight", "lm_head.weight"}
+    decayed = [p for n, p in model.named_parameters() if p.ndim > 1 and n not in tables]
+    plain = [p for n, p in model.named_parameters() if p.ndim == 1 or n in tables]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
+        betas=(0.9, 0.95),
+    )
+    expected = []
+    for step in range(10):
+        batch = TokenShards(tokens / "train").batch(step, 8, 16, 5)
+        ids, labels, documents = map(
+            torch.from_numpy, (batch.input_ids, batch.labels, batch.document_ids)
+        )
+        rate = learning_rate(step, 10, 1e-2, 2, "wsd", decay_fraction=DECAY_FRACTION)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        logits = model(ids, documents).flatten(0, 1)
+        loss = torch.nn.functional.cross_entropy(logits, labels.flatten(), ignore_index=-100)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        expected.append(loss.item())
+    assert _losses(tmp_path / "run") == pytest.approx(expected, abs=2e-5)
+    assert expected[-1] < expected[0]
+
+
+def test_a_killed_run_ends_with_the_same_bytes(
+    tokens: Path, tmp_path: Path, one_rank: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop.train(_job(tokens, tmp_path / "whole"))
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    job = _job(tokens, tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        write = loop.Journal.write
+        patch.setattr(
+            loop.Journal,
+            "write",
+            lambda self, step, **values: die() if step == 7 else write(self, step, **values),
+        )
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(job)
+    assert find_checkpoints(tmp_path / "killed" / "checkpoints")[-1].step == 7  # the decay's start
+    loop.train(job)
+    assert _losses(tmp_path / "killed") == _losses(tmp_path / "whole")
+    ours, theirs = _weights(tmp_path / "killed"), _weights(tmp_path / "whole")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_longer_run_continues_from_where_the_shorter_ones_decay_began(
+    tokens: Path, tmp_path: Path, one_rank: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop.train(_job(tokens, tmp_path / "long"))
+    loop.train(_job(tokens, tmp_path / "both", steps=6))
+    steps: list[int] = []
+    monkeypatch.setattr(
+        loop._Run, "count",
+        lambda run, *values, count=loop._Run.count: (steps.append(run.step), count(run, *values)),
+    )  # fmt: skip
+    loop.train(_job(tokens, tmp_path / "both"))
+    assert steps[0] == 4  # 30 % of 6 steps are its decay
+    assert _losses(tmp_path / "both") == _losses(tmp_path / "long")
+
+
+def test_metrics_count_what_was_spent(
+    tokens: Path, tmp_path: Path, one_rank: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[dict[str, Any]] = []
+    monkeypatch.setattr(loop, "report", lambda metrics, *_: said.append(metrics))
+    loop.train(_job(tokens, tmp_path / "run"))
+    metrics = said[-1]
+    assert metrics["parameters"] == sum(p.numel() for p in Transformer(SHAPE).parameters())
+    assert (metrics["steps"], metrics["tokens"]) == (10, 1280)
+    assert metrics["flops"] == 6 * metrics["parameters"] * 1280
+    assert 0 < metrics["heldout_loss"] < 6
+    assert json.dumps(metrics)
