@@ -114,7 +114,7 @@ def distillation_loss(
     alpha: float,
     temperature: float,
 ) -> Tensor:
-    """alpha·T²·KL(teacher || student at T) + (1 - alpha)·cross-entropy, mean over n tokens, nats."""
+    """alpha·T²·KL(teacher || student, at T) + (1 - alpha)·cross-entropy: mean nats per token."""
     divergence = GKDTrainer.generalized_jsd_loss(
         student_logits_nv, teacher_logits_nv, beta=0, temperature=temperature
     )
@@ -123,7 +123,7 @@ def distillation_loss(
 
 
 def keep_layers(model: Any, count: int) -> None:
-    """Cut a Hugging Face decoder to `count` evenly spaced layers, first and last among them."""
+    """Cut a Hugging Face decoder to `count` evenly spaced layers, first and last included."""
     layers = model.model.layers
     if count > len(layers):
         raise UserError(
@@ -143,6 +143,6 @@ def check_vocabulary(student: Any, teacher: Any, path: str) -> None:
     """Refuse a teacher that speaks of other tokens."""
     if student.config.vocab_size != teacher.config.vocab_size:
         raise UserError(
-            f"the teacher at {path} has a vocabulary of {teacher.config.vocab_size} and the student "
-            f"one of {student.config.vocab_size}: a teacher must share the tokenizer"
+            f"the teacher at {path} has a vocabulary of {teacher.config.vocab_size}, the student "
+            f"one of {student.config.vocab_size}: name a teacher with the same tokenizer"
         )

@@ -133,7 +133,7 @@ def train_and_save(trainer: Any, job: dict[str, Any], meter: Meter) -> dict[str,
     resume, note = last_complete(scratch / "trl")
     meter.tokens = note.get("tokens", 0)
     with Journal(scratch, note.get("step", 0), active=trainer.is_world_process_zero()) as journal:
-        trainer.add_callback(_Watch(journal, meter))
+        trainer.add_callback(Watch(journal, meter))
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if trainer.is_world_process_zero():
         save_model(trainer.accelerator.unwrap_model(trainer.model), job, scratch / MODEL)
@@ -173,7 +173,7 @@ def save_model(model: Any, job: dict[str, Any], folder: Path) -> None:
     pretrained.copy_tokenizer(job["model"], folder)
 
 
-class _Watch(TrainerCallback):
+class Watch(TrainerCallback):
     """Journal and progress at each log, a note in each checkpoint, and the end of a budget."""
 
     def __init__(self, journal: Journal, meter: Meter) -> None:

@@ -1,0 +1,73 @@
+"""Launching workers through Ray Train: metrics and progress come back, errors keep their kind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.errors import UserError
+from cluster.trainer import WorkerError, report, run_workers
+
+pytestmark = pytest.mark.dist
+
+
+def _sum_of_ranks(config: dict[str, Any]) -> None:
+    import torch
+    import torch.distributed as dist
+
+    total = torch.tensor(float(dist.get_rank() + 1))
+    dist.all_reduce(total)
+    report({"sum": total.item() * config["times"], "threads": torch.get_num_threads()}, 1, 2, "on")
+
+
+def _user_error(config: dict[str, Any]) -> None:
+    with open(config["attempts"], "a") as file:
+        file.write("x")
+    raise UserError("the moon is 3; expected cheese: change it")
+
+
+def _killed_once(config: dict[str, Any]) -> None:
+    marker = Path(config["marker"])
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    report({"survived": True})
+
+
+def _run(loop: Any, config: dict[str, Any], scratch: Path, **options: Any) -> dict[str, Any]:
+    given = {"workers": 1, "threads": 1, **options}
+    return run_workers(loop, config, scratch=scratch, name="test", **given)
+
+
+def test_ranks_meet_and_rank_0_reports(ray_session: None, tmp_path: Path) -> None:
+    seen: list[tuple[float, float, str]] = []
+    metrics = _run(
+        _sum_of_ranks, {"times": 2}, tmp_path, workers=(1, 2), progress=lambda *x: seen.append(x)
+    )
+    assert metrics == {"sum": 6.0, "threads": 1}
+    assert set(seen) <= {(1, 2, "on")}
+
+
+def test_a_users_mistake_in_a_worker_is_one_here(ray_session: None, tmp_path: Path) -> None:
+    attempts = tmp_path / "attempts"
+    with pytest.raises(UserError, match="the moon is 3; expected cheese: change it"):
+        _run(_user_error, {"attempts": str(attempts)}, tmp_path)
+    assert attempts.read_text() == "x"  # not tried again
+
+
+def test_a_killed_worker_starts_again(ray_session: None, tmp_path: Path) -> None:
+    metrics = _run(_killed_once, {"marker": str(tmp_path / "marker")}, tmp_path)
+    assert metrics == {"survived": True}
+
+
+def test_a_worker_that_always_dies_is_given_up(ray_session: None, tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="the workers failed 1 times"):
+        _run(_always_killed, {}, tmp_path, restarts=0)
+
+
+def _always_killed(config: dict[str, Any]) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
