@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from model.attention import KVCache
+from model.config import ModelConfig
+from model.transformer import Transformer
+from tests.model.conftest import small_config
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameters_are_those_of_the_model(tied: bool) -> None:
+    config = small_config(tie_word_embeddings=tied)
+    assert config.parameters() == sum(p.numel() for p in Transformer(config).parameters())
+
+
+def test_parameters_without_embedding_are_what_multiplies() -> None:
+    tied, untied = small_config(), small_config(tie_word_embeddings=False)
+    assert tied.parameters(embedding=False) == tied.parameters()
+    assert untied.parameters(embedding=False) == tied.parameters()
+
+
+def test_flops_agree_with_counted_matrix_products() -> None:
+    config = ModelConfig(tie_word_embeddings=False)
+    model = Transformer(config)
+    length = 512
+    ids = torch.zeros(1, length, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.lm_head(model.model(ids, None, None))
+    counted = counter.get_total_flops() / length
+    products = 2 * (config.parameters(embedding=False))
+    formula = config.flops_per_token(length, training=False)
+    # The counter sees linear layers only on this path: the rest of the formula is attention.
+    attention = 4 * config.num_hidden_layers * config.num_attention_heads * config.head_dim
+    assert formula == products + attention * (length + 1) / 2
+    assert min(abs(counted - products), abs(counted - formula)) / formula < 0.01
+    assert config.flops_per_token(length) == 3 * formula
+
+
+def test_kv_bytes_are_those_of_the_cache() -> None:
+    config = small_config()
+    cache = KVCache(config, 7, torch.zeros(3, dtype=torch.long), torch.float32)
+    held = sum(t.numel() * t.element_size() for pair in cache.layers for t in pair)
+    assert held == 3 * 7 * config.kv_bytes_per_token()
+    assert config.kv_bytes_per_token(2) * 2 == config.kv_bytes_per_token()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 80])
+def test_from_depth_gives_shapes_transformers_accepts(depth: int) -> None:
+    config = ModelConfig.from_depth(depth, 4096)
+    assert config.num_hidden_layers == depth
+    with torch.device("meta"):
+        twin = Qwen3ForCausalLM(Qwen3Config(**config.to_hugging_face()))
+    twin.tie_weights()
+    assert config.parameters() == sum(p.numel() for p in twin.parameters())
+
+
+def test_from_depth_grows_and_4_is_the_tiny_model() -> None:
+    sizes = [ModelConfig.from_depth(depth, 4096).parameters() for depth in range(1, 60)]
+    assert sizes == sorted(sizes)
+    assert ModelConfig.from_depth(4, 4096) == ModelConfig()
+    assert 1.0e6 < ModelConfig().parameters() < 1.5e6
+    with pytest.raises(ValueError, match="depth is 0; expected at least 1"):
+        ModelConfig.from_depth(0, 4096)
+
+
+def test_hugging_face_round_trip_and_refusals() -> None:
+    config = small_config(tie_word_embeddings=False, rope_theta=1e6)
+    written = config.to_hugging_face()
+    assert ModelConfig.from_hugging_face(written) == config
+    assert ModelConfig.from_hugging_face(Qwen3Config(**written).to_dict()) == config
+    with pytest.raises(ValueError, match="model_type 'llama'; expected 'qwen3'"):
+        ModelConfig.from_hugging_face({"model_type": "llama"})
+    with pytest.raises(ValueError, match="attention_bias, rope_type"):
+        ModelConfig.from_hugging_face(
+            written | {"attention_bias": True, "rope_parameters": {"rope_type": "yarn"}}
+        )
+
+
+def test_bad_shapes_say_found_and_expected() -> None:
+    with pytest.raises(ValueError, match=r"num_key_value_heads is 4; .* use one of \[1, 2, 3, 6\]"):
+        small_config(num_key_value_heads=4)
+    with pytest.raises(ValueError, match="head_dim is 15; .* use 16"):
+        small_config(head_dim=15)
+    with pytest.raises(ValueError, match="hiden_size"):
+        small_config(hiden_size=3)
+    with pytest.raises(ValueError, match="greater than 0"):
+        small_config(vocab_size=0)
