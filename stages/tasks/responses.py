@@ -79,7 +79,7 @@ def _arithmetic(random: Random, problem: Problem, style: str) -> str:
         return f"It is {result}." if language == "en" else f"是{result}。"
     if style == "beside":
         return arithmetic.work(exercise, language) + ("." if language == "en" else "。")
-    slip = max(0, result + random.choice((-10, -1, 1, 10)))
+    slip = result + random.choice((-10, -1, 1, 10) if result >= 10 else (1, 10))
     return arithmetic.final(Exercise(slip, "+", 0), language)
 
 

@@ -37,7 +37,9 @@ _BETWEEN = (
     r"|\s*(?:加上?|减去?|乘以?|和|与)\s*)"
 )
 # A pair may also stand apart, as in "has 47 apples and buys 38 more" or "by 3 and adds 27".
-_APART = r"[^\d.\u3002?!\uff1f\uff01\n]{1,48}?"
+# Nearer than a result is to its operands: Chinese says as much in fewer characters.
+_SENTENCE_END = r"\d.\u3002?!\uff1f\uff01\n"
+_APART = rf"(?:[^{_SENTENCE_END}\u3000-\u9fff]{{1,28}}?|[^{_SENTENCE_END}]{{1,12}}?)"
 _ADJACENT_PAIR = re.compile(rf"{_NUMBER}(?={_BETWEEN}{_NUMBER})")
 _LOOSE_PAIR = re.compile(rf"{_NUMBER}(?={_APART}{_NUMBER})")
 
@@ -45,7 +47,7 @@ _LOOSE_PAIR = re.compile(rf"{_NUMBER}(?={_APART}{_NUMBER})")
 def number_pairs(text: str, *, loose: bool = False) -> set[str]:
     """Keys of the pairs of numbers joined by an operation in `text`.
 
-    `loose` also pairs any two neighbouring numbers of one sentence within 48 characters.
+    `loose` also pairs any two neighbouring numbers of one sentence, some words apart.
     """
     pattern = _LOOSE_PAIR if loose else _ADJACENT_PAIR
     return {
