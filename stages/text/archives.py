@@ -31,6 +31,7 @@ _DOCUMENTS = (
 _TEXT_TYPES = re.compile(r"^(text/(html|plain|markdown)|application/xhtml\+xml)", re.I)
 _NEXT_WARC = re.compile(rb"WARC/\d")
 _GZIP = b"\x1f\x8b\x08"
+_GZIP_BLOCK = 1 << 20
 _MAGIC: dict[bytes, Any] = {
     _GZIP: GzipReader,
     b"\x04\x22\x4d\x18": Lz4Reader,
@@ -109,7 +110,13 @@ def _decompressed(path: Path) -> Any:
     return raw
 
 
-def _first_bytes(path: Path, size: int = 4096) -> bytes:
+def _first_bytes(path: Path, size: int = 1024) -> bytes:
+    if _begins_with_gzip(path):  # not through the reader: it may run into damage further on
+        with path.open("rb") as raw:
+            try:
+                return zlib.decompressobj(31).decompress(raw.read(size), size)
+            except zlib.error as error:
+                raise ValueError(str(error)) from error
     with _decompressed(path) as stream:
         return bytes(stream.read(size))
 
@@ -129,11 +136,41 @@ def _read_warc(path: Path, max_page_bytes: int) -> Iterator[Record]:
             except (OSError, ValueError) as found:
                 error = found
             if error is None:
+                yield from _truncated_end(path, last)
                 return
             after = _next_record(path, last)
             end = after if after >= 0 else path.stat().st_size
             yield Damaged("damaged_archive", last, str(error), size=max(0, end - last))
             start = after
+
+
+def _truncated_end(path: Path, last: int) -> Iterator[Damaged]:
+    """A gzip archive that ends inside a member: FastWARC ends there without a word."""
+    with path.open("rb") as file:
+        file.seek(last)
+        member, at = zlib.decompressobj(31), last
+        data = file.read(_GZIP_BLOCK) if _begins_with_gzip(path) else b""
+        while data:
+            try:
+                size = len(member.decompress(data))
+            except zlib.error:
+                return  # bytes behind the last member, which the iterator has judged
+            if member.eof:
+                at = file.tell() - len(member.unused_data)
+                data = member.unused_data or file.read(_GZIP_BLOCK)
+                member = zlib.decompressobj(31)
+                if not data:
+                    return
+            else:
+                data = file.read(_GZIP_BLOCK)
+                if not data and at > last:  # the last record itself has been told
+                    lost = file.tell() - at
+                    yield Damaged("truncated_archive", at, f"{size} bytes of a record", size=lost)
+
+
+def _begins_with_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_GZIP)) == _GZIP
 
 
 def _next_record(path: Path, position: int) -> int:
@@ -175,6 +212,8 @@ def _open_record(record: WarcRecord, url: str, offset: int, size: int, limit: in
     behind.
     """
     block = record.reader.read(limit + _MAX_HEAD_BYTES)
+    if len(block) < min(size, limit + _MAX_HEAD_BYTES):
+        return Damaged("truncated_record", offset, f"{len(block)} of {size} bytes", url, len(block))
     if record.record_type == WarcRecordType.conversion:  # WET: text already
         return _page(url, block, offset, "text/plain", "utf-8", limit)
     if record.is_http:

@@ -1,10 +1,10 @@
-"""Words and sentences as datatrove counts them, faster: the same, without building spaCy documents.
+"""Words and sentences as datatrove counts them, faster: the same, without spaCy documents.
 
 spaCy cuts a text at whitespace and splits each piece by itself, so a piece's tokens are remembered
 and a text becomes dictionary look-ups; sentences follow from the tokens by spaCy's rule-based
-sentencizer. Chinese goes to jieba directly, which is what spaCy calls, line by line, because a line's
-words do not depend on its neighbours. The filters see exactly the tokens and sentences that they
-would have seen, so their verdicts do not change; tests compare them.
+sentencizer. Chinese goes to jieba directly, which is what spaCy calls, line by line, because a
+line's words do not depend on its neighbours. The filters see exactly the tokens and sentences that
+they would have seen, so their verdicts do not change; tests compare them.
 """
 
 from __future__ import annotations
@@ -120,10 +120,7 @@ class JiebaTokenizer(_FastTokenizer):
 
     def word_tokenize(self, text: str) -> list[str]:
         return [
-            word
-            for line in text.split("\n")
-            for token in _cut(line)
-            if (word := token.strip())
+            word for line in text.split("\n") for token in _cut(line) if (word := token.strip())
         ]
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:

@@ -18,7 +18,9 @@ TRAINING = ["Tom has 12 apples and buys 5 more at the market. How many apples do
 def test_a_leak_is_found_whatever_its_case_and_punctuation() -> None:
     search = Decontaminator(QUESTIONS, TRAINING)
     for question in QUESTIONS[:3]:
-        page = f"Some page about things. {question.upper().replace(' ', '  ').replace('?', '')} More."
+        page = (
+            f"Some page about things. {question.upper().replace(' ', '  ').replace('?', '')} More."
+        )
         hit = search.find(page)
         assert hit is not None and hit.how == "exact" and QUESTIONS[hit.text] == question
 

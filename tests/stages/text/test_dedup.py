@@ -23,8 +23,9 @@ def edited(base: list[str], share: float, seed: int) -> list[str]:
 
 
 def test_jaccard_equals_that_of_sets() -> None:
-    a, b = dedup.shingles("one two three four five six seven", "en"), dedup.shingles(
-        "one two three four five six eight", "en"
+    a, b = (
+        dedup.shingles("one two three four five six seven", "en"),
+        dedup.shingles("one two three four five six eight", "en"),
     )
     assert dedup.jaccard(a, b) == pytest.approx(2 / 4)
     assert dedup.jaccard(a, a) == 1

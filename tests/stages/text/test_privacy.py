@@ -64,8 +64,12 @@ def test_what_is_no_personal_data_stays(text: str) -> None:
 
 def test_checksums_against_published_examples() -> None:
     assert luhn("79927398713") and not luhn("79927398710")
-    assert iban("FR14 2004 1010 0505 0001 3M02 606") and not iban("FR14 2004 1010 0505 0001 3M02 607")
-    assert chinese_resident_id("440308199901101512") and not chinese_resident_id("440308199913101512")
+    assert iban("FR14 2004 1010 0505 0001 3M02 606") and not iban(
+        "FR14 2004 1010 0505 0001 3M02 607"
+    )
+    assert chinese_resident_id("440308199901101512") and not chinese_resident_id(
+        "440308199913101512"
+    )
 
 
 def test_masking_replaces_spans_and_counts_them() -> None:

@@ -60,7 +60,7 @@ def test_overrides_change_the_verdict_and_are_checked() -> None:
     assert lenient.verdict(GOOD_ENGLISH, "en").reason == "gopher_short_doc"
     with pytest.raises(UserError, match="no such filter"):
         check_overrides({"en": {"gofer": {}}})
-    with pytest.raises(UserError, match="min_words.*no such setting"):
+    with pytest.raises(UserError, match=r"min_words.*no such setting"):
         check_overrides({"en": {"gopher_quality": {"min_words": 3}}})
 
 

@@ -114,7 +114,7 @@ def test_large_vocabularies_take_four_bytes(tmp_path: Path) -> None:
 
 def test_too_little_text_says_so(tmp_path: Path) -> None:
     shards = write(tmp_path / "small", [[1, 2, 3]])
-    with pytest.raises(UserError, match="4 tokens.*sequence of 256"):
+    with pytest.raises(UserError, match=r"4 tokens.*sequence of 256"):
         shards.batch(0, 1, 256, 17)
     with pytest.raises(UserError, match="not a folder of token shards"):
         TokenShards(tmp_path)

@@ -13,7 +13,7 @@ from stages.text.words import DATATROVE_LANGUAGE, word_tokenizer
 
 TEXTS = {
     "en": [
-        'Mr. O\'Neil\'s dog (aged 3) didn\'t bark... "Why?" he asked. See https://a.org/x?y=1, ok!',
+        "Mr. O'Neil's dog (aged 3) didn't bark... \"Why?\" he asked. See https://a.org/x?y=1, ok!",
         "Double  spaces.  And a tab\there.\n\nNew paragraph: 3.14 vs. 1,000; e.g. C++/C#.",
         "No end. . . and !!! then?! (yes.) [done] \u201cquoted.\u201d Next\u2014word :) : )",
         "don't can't I'm we're U.S.A. i.e. co-op state-of-the-art @user #tag $5 50% a_b",

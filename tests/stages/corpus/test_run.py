@@ -1,0 +1,175 @@
+"""The corpus stage on a small crawl: the ledger is exact, resuming changes no byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cluster.artifact import Artifact
+from cluster.errors import UserError
+from stages.corpus import STAGE, Config
+from stages.corpus import run as corpus_run
+from stages.corpus.unit import UnitWorker
+from stages.stage import Context
+from stages.tasks.problem import Problem, write_problems
+from stages.text.documents import read_documents
+from tests.stages.corpus.crawl import sample_crawl
+
+Dress = Callable[..., Artifact]
+
+
+def fresh(folder: Path) -> Context:
+    for name in ("out", "scratch"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return Context(seed=17, out=folder / "out", scratch=folder / "scratch")
+
+
+def bytes_of(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, as_artifact: Dress) -> dict[str, list[Artifact]]:
+    problems = tmp_path / "problems"
+    problems.mkdir()
+    question = "How many legs do seven red spiders have?"
+    leak = Problem("p0", "arithmetic", "en", question, "56", {"kind": "number"}, "7", "eval")
+    write_problems(problems / "problems.jsonl", [leak])
+    return {
+        "crawls": [as_artifact(sample_crawl(tmp_path / "crawl"), "examples")],
+        "decontaminate": [as_artifact(problems, "examples")],
+    }
+
+
+CONFIG = Config(crawls=["c"], decontaminate=["p"], workers=0, heldout_fraction=0.2)
+
+
+def test_ledger_is_exact_and_every_page_meets_its_fate(
+    inputs: dict[str, list[Artifact]], tmp_path: Path
+) -> None:
+    context = fresh(tmp_path / "run")
+    metrics = STAGE.run(CONFIG, inputs, context)
+    ledger = json.loads((context.out / "ledger.json").read_text())
+    for unit in ("documents", "bytes"):
+        dropped = sum(c[unit] for by in ledger["dropped"].values() for c in by.values())
+        broken = (
+            sum(ledger["quarantined"].values())
+            if unit == "documents"
+            else ledger["quarantined_bytes"]
+        )
+        assert ledger["in"][unit] == ledger["kept"][unit] + dropped + broken
+    assert {s: set(by) for s, by in ledger["dropped"].items()} == {
+        "read": {"http_4xx", "media_type"},
+        "language": {"de"},
+        "gopher_repetition": {"top_2_gram"},
+        "decontamination": {"exact"},
+        "dedup": {"exact", "near"},
+    }
+    documents = {d.url: d for d in read_documents(context.out)}
+    assert metrics["documents"] == len(documents) == ledger["kept"]["documents"]
+    assert sum(d.language == "zh" for d in documents.values()) == 4
+    assert {"http://a.org/0", "http://a.org/1"} <= set(documents)  # the first of its group stays
+    assert not {"http://b.org/copy", "http://b.org/near", "http://b.org/leak"} & set(documents)
+    assert documents["http://b.org/pii"].text.endswith("Write to <email> or <ip>, please.")
+    assert {d.split for d in documents.values()} == {"train", "heldout"}
+    assert "Login" not in documents["http://a.org/0"].text
+
+
+def test_a_truncated_archive_is_quarantined_and_the_rest_read(
+    inputs: dict[str, list[Artifact]], tmp_path: Path
+) -> None:
+    context = fresh(tmp_path / "run")
+    STAGE.run(CONFIG, inputs, context)
+    urls = {d.url for d in read_documents(context.out)}
+    assert {"http://c.org/0", "http://c.org/1"} <= urls
+    rows = [json.loads(x) for x in (context.out / "quarantine.jsonl").read_text().splitlines()]
+    assert [row["reason"] for row in rows] == ["truncated_record"]
+    archive = inputs["crawls"][0].path / "crawl-00002.warc.gz"
+    assert archive.read_bytes()[rows[0]["offset"] :][:3] == b"\x1f\x8b\x08"
+
+
+@pytest.mark.parametrize("killed_after", [0, 1, 2])
+def test_a_run_killed_between_units_gives_the_same_bytes(
+    inputs: dict[str, list[Artifact]],
+    tmp_path: Path,
+    killed_after: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = fresh(tmp_path / "whole")
+    STAGE.run(CONFIG, inputs, whole)
+    done: list[str] = []
+    work = UnitWorker.__call__
+
+    def mortal(self: UnitWorker, job: corpus_run.Job) -> str:
+        if len(done) == killed_after:
+            (self.folder / f"{job.folder}.part-1").mkdir()  # half a unit stays behind
+            raise KeyboardInterrupt
+        done.append(job.folder)
+        return work(self, job)
+
+    killed = fresh(tmp_path / "killed")
+    monkeypatch.setattr(UnitWorker, "__call__", mortal)
+    with pytest.raises(KeyboardInterrupt):
+        STAGE.run(CONFIG, inputs, killed)
+    again: list[str] = []
+
+    def counted(self: UnitWorker, job: corpus_run.Job) -> str:
+        again.append(job.folder)
+        return work(self, job)
+
+    monkeypatch.setattr(UnitWorker, "__call__", counted)
+    STAGE.run(CONFIG, inputs, killed)
+    assert len(again) == 3 - killed_after and not set(again) & set(done)
+    assert bytes_of(killed.out) == bytes_of(whole.out)
+    assert not list((killed.scratch / "units").glob("*.part-*"))
+
+
+def test_sources_that_cannot_be_read_are_the_users_errors(tmp_path: Path) -> None:
+    def run(source: Path) -> None:
+        config = Config.model_validate({"sources": [{"path": str(source)}], "workers": 0})
+        if STAGE.fingerprint is not None:
+            STAGE.fingerprint(config)
+        STAGE.run(
+            config, {"crawls": [], "decontaminate": []}, fresh(tmp_path / f"run-{source.name}")
+        )
+
+    with pytest.raises(UserError, match="does not exist"):
+        run(tmp_path / "missing.warc.gz")
+    (tmp_path / "empty.warc.gz").touch()
+    with pytest.raises(UserError, match=r"nothing could be read.*empty_file"):
+        run(tmp_path / "empty.warc.gz")
+    (tmp_path / "noise.warc.gz").write_bytes(b"this is not an archive" * 9)
+    with pytest.raises(UserError, match=r"nothing could be read.*not_an_archive"):
+        run(tmp_path / "noise.warc.gz")
+
+
+def test_config_says_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match="nothing to read"):
+        Config()
+    with pytest.raises(ValueError, match="either `path` or `installed_packages`"):
+        Config.model_validate({"sources": [{"format": "jsonl"}]})
+
+
+def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one"}\n')
+    config = Config.model_validate({"sources": [{"path": str(path)}]})
+    assert STAGE.fingerprint is not None
+    before = STAGE.fingerprint(config)
+    assert before == STAGE.fingerprint(config)
+    path.write_text('{"text": "two"}\n')
+    assert before != STAGE.fingerprint(config)
+
+
+@pytest.mark.dist
+def test_ray_data_gives_the_same_bytes(
+    inputs: dict[str, list[Artifact]], tmp_path: Path, ray_session: None
+) -> None:
+    one, two = fresh(tmp_path / "one"), fresh(tmp_path / "two")
+    STAGE.run(CONFIG, inputs, one)
+    STAGE.run(CONFIG.model_copy(update={"workers": 2}), inputs, two)
+    assert bytes_of(one.out) == bytes_of(two.out)
