@@ -11,7 +11,7 @@ from pathlib import Path
 
 def raylm(folder: Path, *arguments: str, limit_s: float) -> subprocess.CompletedProcess[str]:
     """Run `raylm` in `folder`; past the limit its whole process group is ended."""
-    command = [sys.executable, "-m", "stages.cli", *arguments]
+    command = [str(Path(sys.executable).with_name("raylm")), *arguments]
     process = subprocess.Popen(
         command,
         cwd=folder,
