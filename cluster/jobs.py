@@ -11,7 +11,6 @@ import asyncio
 import os
 import re
 import shlex
-import shutil
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from cluster.errors import UserError
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
+ENDINGS = (".yaml", ".yml")
 POLL_S = 0.5
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell gives it."""
@@ -32,7 +32,7 @@ INTERRUPTED = 130
 def submit(recipe: str, address: str, arguments: list[str], follow: bool = True) -> int:
     """Run a recipe (a shipped one's name, or a file) on the cluster at `address`.
 
-    `address` is the dashboard's, such as http://head:8265; `arguments` go behind `raylm run RECIPE`.
+    `address` is the dashboard's, such as http://head:8265; `arguments` go behind the recipe.
     Gives the job's exit code when followed, else 0. Ctrl-C leaves the job running.
     """
     client = _connect(address)
@@ -54,8 +54,9 @@ def submit(recipe: str, address: str, arguments: list[str], follow: bool = True)
 def follow_job(client: JobSubmissionClient, job: str, address: str) -> int:
     """Show the job's log until it ends; its exit code."""
     try:
+        shown = 0
         while not client.get_job_status(job).is_terminal():
-            asyncio.run(_tail(client, job))
+            shown = asyncio.run(_tail(client, job, shown))
             time.sleep(POLL_S)
     except KeyboardInterrupt:
         _say(f"\nthe job runs on. {_next_steps(job, address)}")
@@ -141,21 +142,42 @@ def _info(client: JobSubmissionClient, job: str, address: str) -> Any:
 
 
 def _pack(recipe: str, folder: Path) -> str:
-    """Copy a recipe's file into `folder` for the job; what to call it there. Names stay names."""
+    """Copy a recipe's file into `folder` for the job; what to call it there. Names stay names.
+
+    The file that it extends, if it is one beside it, goes along.
+    """
     path = Path(recipe)
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in ENDINGS:
         return recipe
     if not path.is_file():
-        raise UserError(
-            f"there is no recipe file {recipe}; give a path, or a shipped recipe's name"
-        )
-    shutil.copy(path, folder / path.name)
+        raise UserError(f"there is no recipe file {recipe}; give a path, or the name of a recipe")
+    text = path.read_text(encoding="utf-8")
+    (folder / path.name).write_text(text, encoding="utf-8")
+    tree = yaml.safe_load(text)
+    base = str(tree.get("extends", "")) if isinstance(tree, dict) else ""
+    if Path(base).suffix in ENDINGS and not (folder / base).exists():
+        if Path(base).name != base:
+            raise UserError(
+                f"{recipe} extends {base!r}; a submitted recipe can extend a shipped recipe or a"
+                " file in its own folder: put that file beside it"
+            )
+        _pack(str(path.parent / base), folder)
     return path.name
 
 
-async def _tail(client: JobSubmissionClient, job: str) -> None:
-    async for text in client.tail_job_logs(job):
-        print(text, end="", flush=True)
+async def _tail(client: JobSubmissionClient, job: str, shown: int) -> int:
+    """Print the log behind its first `shown` characters until it ends or breaks off; the new count.
+
+    The log always comes from its beginning, also after a broken connection.
+    """
+    place = 0
+    try:
+        async for text in client.tail_job_logs(job):
+            print(text[max(0, shown - place) :], end="", flush=True)
+            place += len(text)
+    except (RuntimeError, OSError) as problem:
+        _say(f"\n(the log broke off: {problem}; trying again)")
+    return max(place, shown)
 
 
 def _plain(text: str) -> str:
@@ -163,9 +185,7 @@ def _plain(text: str) -> str:
 
 
 def _next_steps(job: str, address: str) -> str:
-    return (
-        f"follow it: raylm logs {job} --address {address}; end it: raylm stop {job} --address ..."
-    )
+    return f"see it: raylm logs {job} --address {address}; end it: raylm stop, with the same"
 
 
 def _say(text: str) -> None:

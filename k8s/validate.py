@@ -30,6 +30,7 @@ ENVELOPE: dict[str, Any] = {
     "kind": {"type": "string"},
     "metadata": {"type": "object", "required": ["name"]},
 }
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the definitions are large
 Schemas = dict[tuple[str, str], dict[str, Any]]
 
 
@@ -71,9 +72,11 @@ def load_schemas(folder: Path) -> Schemas:
     """(apiVersion, kind) -> strict schema, from the definitions in a folder."""
     schemas: Schemas = {}
     for path in sorted(folder.glob("*.yaml")):
-        for definition in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+        for definition in yaml.load_all(path.read_bytes(), LOADER):
             spec = definition["spec"]
             for version in spec["versions"]:
+                if not version["storage"]:
+                    continue
                 schema = strict(version["schema"]["openAPIV3Schema"])
                 schema["properties"] |= ENVELOPE
                 name = f"{spec['group']}/{version['name']}"
