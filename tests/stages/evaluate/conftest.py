@@ -19,7 +19,7 @@ from model.transformer import Transformer
 from stages.tasks.generate import draw_problems
 from stages.tasks.multiple_choice import draw_items
 from stages.tasks.problem import write_problems
-from stages.text.token_shards import write_tokens
+from stages.text.token_shards import TokenWriter
 
 NAMES = ["Mia", "Tom", "李雷", "Ana"]
 CITIES = ["Riverton", "Oldtown", "Northport"]
@@ -61,8 +61,10 @@ def tiny_model(tokenizer: Tokenizer) -> Transformer:
 def tokens_folder(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokens")
     for split, seed, count in (("train", 1, 300), ("heldout", 2, 30)):
-        documents = [(str(i), tokenizer.encode(t)) for i, t in enumerate(sentences(seed, count))]
-        write_tokens(folder / split, documents, tokenizer.vocabulary_size, tokenizer.end_of_text_id)
+        writer = TokenWriter(folder / split, tokenizer.vocabulary_size, tokenizer.end_of_text_id)
+        for number, text in enumerate(sentences(seed, count)):
+            writer.add(str(number), tokenizer.encode(text))
+        writer.close()
     tokenizer.save(folder / "tokenizer")
     return folder
 
