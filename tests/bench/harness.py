@@ -29,8 +29,8 @@ def compare(
 ) -> dict[str, str | float]:
     """Both sides once to warm up, then `rounds` times in turns; each side's best rate counts.
 
-    Each side does some work and returns how much (in what `unit` counts per second). Prints progress
-    and, as the last line, the result.
+    Each side does some work and returns how much (in what `unit` counts per second). Prints
+    progress and, as the last line, the result.
     """
     ours()
     peer()

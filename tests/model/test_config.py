@@ -83,7 +83,7 @@ def test_hugging_face_round_trip_and_refusals() -> None:
 def test_bad_shapes_say_found_and_expected() -> None:
     with pytest.raises(ValueError, match=r"num_key_value_heads is 4; .* use one of \[1, 2, 3, 6\]"):
         small_config(num_key_value_heads=4)
-    with pytest.raises(ValueError, match="head_dim is 15; .* use 16"):
+    with pytest.raises(ValueError, match=r"head_dim is 15; .* use 16"):
         small_config(head_dim=15)
     with pytest.raises(ValueError, match="hiden_size"):
         small_config(hiden_size=3)

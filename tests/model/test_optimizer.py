@@ -43,13 +43,13 @@ def test_it_learns(kind: str) -> None:
     model = Transformer(small_config())
     ids = torch.randint(0, 160, (4, 24))
     optimizer = build_optimizer(model, 3e-3, 0.1, kind)  # type: ignore[arg-type]
-    first = float(loss_of(model, ids))
+    first = loss_of(model, ids).item()
     for _ in range(30):
         loss = loss_of(model, ids)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert float(loss) < first - 1.5
+    assert loss.item() < first - 1.5
 
 
 @pytest.mark.parametrize("shape", [(40, 24), (24, 40), (32, 32)])
