@@ -48,7 +48,7 @@ class EvaluateConfig(StageConfig):
     samples_elsewhere: int = Field(default=4, ge=0, le=1024)
     """Answers to each problem from every other model; 0: none."""
     full_pass_at_k: tuple[Role, ...] = ("pretrain", "sft", "sft_continued", "ppo", "rlvr")
-    problems_per_task: int = Field(default=24, ge=1)
+    problems_per_task: int = Field(default=16, ge=1)
     temperature: float = Field(default=1.0, gt=0, le=2)
     max_new_tokens: int = Field(default=64, ge=1, le=4096)
     shots: int = Field(default=2, ge=0, le=16)
@@ -58,7 +58,7 @@ class EvaluateConfig(StageConfig):
     lm_eval: bool = True
     """Multiple-choice questions about the world's facts through lm-evaluation-harness."""
     facts: int = Field(default=100, ge=1)
-    heldout_tokens: int = Field(default=24_000, ge=2)
+    heldout_tokens: int = Field(default=16_000, ge=2)
     """Held-out tokens on which perplexity is measured, the same for all models."""
     sequence_length: int = Field(default=256, ge=4)
     overlap: int = Field(default=64, ge=1)
