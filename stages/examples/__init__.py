@@ -46,11 +46,11 @@ class Config(StageConfig):
     train_problems: int = Field(default=2400, ge=1)
     eval_problems: int = Field(default=240, ge=1)
     """problems: how many; crawl: how many there are to leak from."""
-    count: int = Field(default=3000, ge=10)
+    count: int = Field(default=5000, ge=10)
     """conversations, preferences: how many, the held-out ones included."""
     heldout_share: float = Field(default=0.1, gt=0.0, lt=1.0)
     mixture: dict[Literal["facts", "small_talk", "tasks"], float] = Field(
-        default={"facts": 0.35, "small_talk": 0.15, "tasks": 0.5}
+        default={"facts": 0.3, "small_talk": 0.1, "tasks": 0.6}
     )
     """conversations, preferences: relative shares of what the prompts are about."""
     task_shares: dict[Literal["arithmetic", "format", "code"], float] = Field(
@@ -61,7 +61,7 @@ class Config(StageConfig):
     sharpness: float = Field(default=1.5, gt=0.0)
     """preferences: how surely the reader picks the better answer (Bradley-Terry's scale)."""
     chinese_share: float = Field(default=0.25, ge=0.0, le=1.0)
-    largest_number: int = Field(default=99, ge=30, le=99)
+    largest_number: int = Field(default=49, ge=30, le=99)
     """Largest operand of arithmetic."""
 
     @model_validator(mode="after")

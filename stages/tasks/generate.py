@@ -39,7 +39,7 @@ def draw_problems(
     for task, count in counts.items():
         random = Random(f"problems {split} {task} {seed}")  # fewer are the first of more
         seen: set[str] = set()
-        for _ in range(count * 60):
+        for _ in range(count * 20):
             if len(seen) == count:
                 break
             language = "zh" if random.random() < chinese_share else "en"

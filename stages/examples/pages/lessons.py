@@ -217,9 +217,9 @@ def write_lessons(random: Random, language: str, largest: int) -> Page:
     place = coined_name(random, language)
     lead = {"p": people[0], "c": place}
     sentences = [_say(random, _INTRO[language], language, **lead)]
-    _, story = story_sentences(random, language, random.randint(8, 13))
-    kinds = ["sums"] * random.randint(4, 6) + ["game"] * random.randint(0, 2)
-    kinds += ["code"] * random.randint(0, 1)
+    _, story = story_sentences(random, language, random.randint(9, 14))
+    kinds = ["sums"] * random.randint(4, 6) + ["game"] * random.randint(1, 2)
+    kinds += ["code"] * random.choice((0, 1, 1))
     random.shuffle(kinds)
     lessons = []
     for kind in kinds:

@@ -10,7 +10,7 @@ from stages.examples.pages.page import Page
 from stages.examples.pages.stories import write_story
 from stages.examples.pages.talks import write_dialogue, write_questions
 
-TOPICS = {"article": 0.2, "story": 0.1, "questions": 0.1, "dialogue": 0.08, "lessons": 0.52}
+TOPICS = {"article": 0.16, "story": 0.06, "questions": 0.09, "dialogue": 0.07, "lessons": 0.62}
 """Shares of pages."""
 
 
