@@ -109,7 +109,7 @@ class UnitWorker:
     def __call__(self, job: Job) -> str:
         """Read, judge and commit one unit; returns the name of its folder."""
         collected = _Collected()
-        for record in read_unit(job.unit):
+        for record in read_unit(job.unit, self.settings.max_page_bytes):
             outcome = self._judge(record, job, collected)
             collected.outcomes.append(outcome)
         temporary = self.folder / f"{job.folder}.part-{os.getpid()}"

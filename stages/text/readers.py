@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from fastwarc.stream_io import ZstdReader
 
 from cluster.errors import UserError
-from stages.text.archives import Damaged, Page, Record, Skipped, read_archive
+from stages.text.archives import MAX_PAGE_BYTES, Damaged, Page, Record, Skipped, read_archive
 from stages.text.prose import read_packages
 
 _ENDINGS = (
@@ -99,12 +99,12 @@ def find_units(
     return units
 
 
-def read_unit(unit: Unit) -> Iterator[Record]:
+def read_unit(unit: Unit, max_page_bytes: int = MAX_PAGE_BYTES) -> Iterator[Record]:
     """Every record of a unit, up to its `max_bytes`. A damaged file ends in `Damaged`, never in an
     error.
     """
     readers = {
-        "archive": lambda: read_archive(Path(unit.paths[0])),
+        "archive": lambda: read_archive(Path(unit.paths[0]), max_page_bytes),
         "jsonl": lambda: _read_jsonl(Path(unit.paths[0])),
         "parquet": lambda: _read_parquet(Path(unit.paths[0])),
         "tar": lambda: _read_tar(Path(unit.paths[0])),
