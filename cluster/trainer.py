@@ -94,7 +94,6 @@ def _fit(
     _tune_launch()
     import ray
     from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     if not ray.is_initialized():
@@ -102,7 +101,7 @@ def _fit(
 
         session.connect()
     resources = {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}
-    trainer = DataParallelTrainer(
+    trainer = _trainer_class(single_node=len(ray.nodes()) == 1)(
         worker,
         train_loop_config=launch,
         scaling_config=ScalingConfig(
@@ -110,7 +109,7 @@ def _fit(
             use_gpu=gpu,
             resources_per_worker=resources,
         ),
-        run_config=RunConfig(  # type: ignore[arg-type]  # annotated with v1's class
+        run_config=RunConfig(
             name=name,
             storage_path=str(scratch / "ray"),
             failure_config=FailureConfig(max_failures=restarts, controller_failure_limit=restarts),
@@ -121,6 +120,27 @@ def _fit(
     except TrainingFailedError as error:
         return str(error)
     return None
+
+
+def _trainer_class(single_node: bool) -> Any:
+    """Ray's trainer; on one machine without the actor that frees a dead controller's resources.
+
+    It asks the dashboard, which a laptop's session does not have, and costs a process start.
+    """
+    from ray.train.v2._internal.callbacks.placement_group_callback import (
+        PlacementGroupCleanerCallback,
+    )
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    if not single_node:
+        return DataParallelTrainer
+
+    class Trainer(DataParallelTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            callbacks = super()._create_default_callbacks()
+            return [c for c in callbacks if not isinstance(c, PlacementGroupCleanerCallback)]
+
+    return Trainer
 
 
 def _tune_launch() -> None:
