@@ -18,9 +18,21 @@ def as_artifact() -> Callable[..., Artifact]:
 
     def dress(folder: Path, kind: str, stage: str = "test", **metrics: Any) -> Artifact:
         manifest = Manifest(
-            id=f"{kind}-{abs(hash(str(folder))) % 16**12:012x}", kind=kind, stage=stage,
-            stage_version=1, code_version="test", config={}, parents={}, seed=0, trajectory="t",
-            metrics=metrics, seconds=0.0, cost=0.0, energy_kwh=0.0, created="", files=[],
+            id=f"{kind}-{abs(hash(str(folder))) % 16**12:012x}",
+            kind=kind,
+            stage=stage,
+            stage_version=1,
+            code_version="test",
+            config={},
+            parents={},
+            seed=0,
+            trajectory="t",
+            metrics=metrics,
+            seconds=0.0,
+            cost=0.0,
+            energy_kwh=0.0,
+            created="",
+            files=[],
         )
         return Artifact(folder, manifest)
 
