@@ -199,3 +199,18 @@ def test_refuses_a_reward_without_accuracy(world: dict[str, Any], context: Conte
     inputs = {"models": world["models"][:1], "tokens": world["tokens"], "reward": world["tokens"]}
     with pytest.raises(UserError, match="no metric accuracy"):
         STAGE.run(configure(), inputs, context)
+
+
+@pytest.mark.dist
+@pytest.mark.usefixtures("ray_session")
+def test_actors_measure_what_one_process_does(
+    world: dict[str, Any], context: Context, tmp_path: Path
+) -> None:
+    world = {**world, "models": world["models"][:2]}
+    other = replace(context, out=tmp_path / "other")
+    other.out.mkdir()
+    assert STAGE.run(configure(), world, context) == STAGE.run(configure(workers=2), world, other)
+    scores, same = (json.loads((x.out / "scores.json").read_text()) for x in (context, other))
+    assert scores == same
+    samples = [(x.out / "samples.jsonl").read_bytes() for x in (context, other)]
+    assert samples[0] == samples[1]

@@ -1,0 +1,68 @@
+"""The stages on TRL as the command runs them: workers of Ray Train, their result in the folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.artifact import Artifact
+from cluster.errors import UserError
+from model import pretrained
+from model.tokenizer import Tokenizer
+from stages.registry import find_stage
+from stages.stage import Context
+from tests.stages.small import write_examples, write_model
+
+pytestmark = [pytest.mark.dist, pytest.mark.usefixtures("ray_session")]
+
+SMALL = {"model": "m", "examples": "e", "batch_rows": 4, "sequence_length": 64}
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, as_artifact: Callable[..., Artifact]) -> dict[str, Any]:
+    return {
+        "model": as_artifact(write_model(tmp_path / "model"), "checkpoint"),
+        "examples": as_artifact(write_examples(tmp_path / "examples"), "examples"),
+    }
+
+
+def run(name: str, inputs: dict[str, Any], context: Context, **fields: Any) -> dict[str, Any]:
+    made = find_stage(name)
+    return dict(made.run(made.config.model_validate({**SMALL, **fields}), inputs, context))
+
+
+def test_sft_on_two_ranks(inputs: dict[str, Any], context: Context) -> None:
+    told: list[tuple[float, float]] = []
+    context = replace(context, progress=lambda done, total, text: told.append((done, total)))
+    metrics = run("sft", inputs, context, steps=3, parallel={"workers": 2})
+    assert metrics["steps"] == 3 and 0 < metrics["heldout_loss"] and 0 < metrics["loss"]
+    assert pretrained.load(context.out).config.num_hidden_layers == 2
+    Tokenizer.load(context.out)
+    log = [json.loads(line) for line in (context.out / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] == 3 and log[-1]["loss"] == pytest.approx(metrics["loss"], abs=1e-3)
+    assert list((context.out / "tensorboard").iterdir())
+    assert told[-1] == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "metric"),
+    [("reward", {}, "accuracy"), ("dpo", {}, "loss"), ("distill", {"layers": 1}, "loss")],
+)
+def test_one_worker(
+    name: str, fields: dict[str, Any], metric: str, inputs: dict[str, Any], context: Context
+) -> None:
+    metrics = run(name, inputs, context, steps=2, **fields)
+    assert metrics["steps"] == 2 and metrics["flops"] > 0 and metric in metrics
+    assert (context.out / "model.safetensors").is_file()
+    assert (context.out / "tokenizer.json").is_file()
+
+
+def test_a_mistake_found_in_a_worker_is_the_users(inputs: dict[str, Any], context: Context) -> None:
+    (inputs["examples"].path / "conversations.jsonl").unlink()
+    with pytest.raises(UserError, match=r"conversations\.jsonl does not exist"):
+        run("sft", inputs, context, steps=2)
