@@ -29,14 +29,7 @@ def build_optimizer(
     "adamw" can be handed to DeepSpeed as client optimizer at any ZeRO stage; "muon" works on whole
     matrices, so only where no rank holds flat slices of them (ZeRO 0).
     """
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        is_table = id(parameter) in embeddings or name.endswith("lm_head.weight")
-        (matrices if parameter.ndim >= 2 and not is_table else others).append(parameter)
+    matrices, others = matrices_and_others(model)
     if kind == "adamw":
         groups = [
             {"params": matrices, "weight_decay": weight_decay},
@@ -47,6 +40,19 @@ def build_optimizer(
     if kind == "muon":
         return Muon(matrices, others, learning_rate, weight_decay, betas=betas)
     raise ValueError(f"optimizer is {kind!r}; expected 'adamw' or 'muon'")
+
+
+def matrices_and_others(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Trainable weights that multiply hidden states, and the rest: norms, embeddings, the head."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        is_table = id(parameter) in embeddings or name.endswith("lm_head.weight")
+        (matrices if parameter.ndim >= 2 and not is_table else others).append(parameter)
+    return matrices, others
 
 
 class Muon(torch.optim.Optimizer):

@@ -50,6 +50,8 @@ class Config(StageConfig):
     schedule: Literal["wsd", "cosine", "linear"] = "wsd"
     optimizer: Literal["adamw", "muon"] = "adamw"
     clip_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this norm. With muon there is nothing to clip: its updates have
+    one size."""
     precision: Literal["float32", "bfloat16"] = "float32"
     heldout_tokens: int = Field(default=1 << 16, ge=1)
     parallel: Parallel = execution(Parallel())
@@ -61,11 +63,6 @@ class Config(StageConfig):
             raise ValueError(
                 f"batch_tokens is {self.batch_tokens}, not a multiple of sequence_length "
                 f"{self.sequence_length}: a batch is whole rows"
-            )
-        if self.optimizer == "muon" and self.parallel.zero:
-            raise ValueError(
-                f"optimizer muon works on whole matrices, and parallel.zero {self.parallel.zero} "
-                "slices them: use parallel.zero 0, or adamw"
             )
         if self.rows < self.parallel.bounds[1]:
             raise ValueError(

@@ -20,7 +20,6 @@ from torch import Tensor
 from cluster.trainer import report
 from model.config import ModelConfig
 from model.loss import cross_entropy
-from model.optimizer import build_optimizer
 from model.schedule import learning_rate
 from model.transformer import Transformer
 from stages.pretrain import DECAY_FRACTION, Config
@@ -32,7 +31,7 @@ from stages.tune.checkpoint import (
     newest,
     save_checkpoint,
 )
-from stages.tune.engine import StepGuard, start_engine
+from stages.tune.engine import LEARNING_RATE_SCALE, StepGuard, client_optimizer, start_engine
 from stages.tune.journal import Journal
 
 REPORT_S = 2.0
@@ -116,14 +115,15 @@ class _Run:
         )
         if checkpoint is not None:
             model.load_state_dict(checkpoint.weights(), strict=False)  # a tied head is stored once
-        optimizer = build_optimizer(
+        optimizer = client_optimizer(
             model, config.learning_rate, config.weight_decay, config.optimizer
         )
         rows_per_rank = -(-config.rows // self.world)
         self.accumulation = -(-rows_per_rank // config.parallel.rows)
         self.engine = start_engine(
-            model, optimizer, config.parallel, self.accumulation, config.clip_norm
-        )
+            model, optimizer, config.parallel, self.accumulation,
+            config.clip_norm if config.optimizer == "adamw" else 0.0,
+        )  # fmt: skip
         self.parameters = shape.parameters()
         self.flops_per_token = 6 * shape.parameters(embedding=False)
         self._take_up(checkpoint)
@@ -147,7 +147,7 @@ class _Run:
             **({"decay_fraction": DECAY_FRACTION} if config.schedule == "wsd" else {}),
         )  # fmt: skip
         for group in self.engine.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get(LEARNING_RATE_SCALE, 1.0)
         return rate
 
     def micro_batches(self, batch: TokenBatch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

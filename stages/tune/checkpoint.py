@@ -107,6 +107,13 @@ def load_optimizer(checkpoint: Checkpoint, engine: Any) -> None:
             f"{zero}: whole and sliced states do not mix; keep to 0, or to 1 and 2"
         )
     optimizer = shard_optimizer(engine)
+    muon = zero and any(group.get("use_muon") for group in optimizer.param_groups)
+    if muon and layout["world"] != world:
+        raise ValueError(
+            f"{checkpoint.folder} was written by {layout['world']} workers and this run has "
+            f"{world}: DeepSpeed's Muon keeps whole matrices' momentum with each rank, which "
+            "cannot be cut anew; keep the number of workers, or use adamw"
+        )
     if layout["world"] == world:
         shards = [load_file(checkpoint.folder / _shard_name(rank, world))]
     elif zero == 0:  # every rank holds all of it

@@ -3,6 +3,10 @@
 DeepSpeed gets a client optimizer (asking it for its own Adam compiles C++ for minutes) and no
 compiled operators at all on a CPU: probing them costs 40 s, and a killed build leaves a lock that
 hangs every later run.
+
+AdamW is torch's. Muon is DeepSpeed's own, the one that ZeRO 1 and 2 hand whole matrices: they
+orthogonalise where a gradient meets its partition. What they clip is then the update and not the
+gradient, so a run with Muon does not clip.
 """
 
 from __future__ import annotations
@@ -11,9 +15,12 @@ from typing import Any
 
 import torch
 
+from model.optimizer import Kind, build_optimizer, matrices_and_others
 from stages.tune.parallel import Parallel
 
 CLIP_NORM = 1.0
+LEARNING_RATE_SCALE = "learning_rate_scale"
+"""Key of a parameter group: its learning rate is the schedule's times this."""
 
 
 def deepspeed_config(
@@ -41,6 +48,49 @@ def without_compiled_operators() -> None:
 
     if not torch.cuda.is_available():
         deepspeed.ops.__compatible_ops__ = {}
+        torch.compiler.set_stance("force_eager")  # Muon's few products are not worth a compiler
+
+
+def client_optimizer(
+    model: torch.nn.Module, learning_rate: float, weight_decay: float, kind: Kind
+) -> torch.optim.Optimizer:
+    """The optimizer to hand to `start_engine`."""
+    if kind == "adamw":
+        return build_optimizer(model, learning_rate, weight_decay, kind)
+    without_compiled_operators()
+    from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
+
+    matrices, others = matrices_and_others(model)
+    by_scale: dict[float, list[torch.nn.Parameter]] = {}
+    for matrix in matrices:
+        by_scale.setdefault(_muon_scale(matrix), []).append(matrix)
+    groups: list[dict[str, Any]] = [
+        {
+            "params": group,
+            "use_muon": True,
+            "ns_method": "standard",
+            "lr": learning_rate * scale,
+            "weight_decay": weight_decay / scale,
+            LEARNING_RATE_SCALE: scale,
+        }
+        for scale, group in by_scale.items()
+    ]
+    groups.append(
+        {"params": others, "use_muon": False, "lr": learning_rate, "betas": (0.9, 0.95),
+         "eps": 1e-8, "weight_decay": 0.0}
+    )  # fmt: skip
+    for settings in groups:
+        for parameter in settings["params"]:
+            parameter.use_muon = settings["use_muon"]
+    return MuonWithAuxAdam([group for group in groups if group["params"]])
+
+
+def _muon_scale(matrix: torch.Tensor) -> float:
+    """What makes DeepSpeed's update, sqrt(max(1, rows / columns)) times an orthogonal matrix, as
+    large as AdamW's typical one: 0.2 sqrt(max(rows, columns)) times it (arXiv:2502.16982).
+    """
+    rows, columns = matrix.shape
+    return round(0.2 * max(rows, columns) ** 0.5 / max(1.0, rows / columns) ** 0.5, 6)
 
 
 def start_engine(

@@ -16,7 +16,6 @@ def _config(**fields: object) -> Config:
     ("fields", "said"),
     [
         ({"batch_tokens": 1000}, "not a multiple of sequence_length 256"),
-        ({"optimizer": "muon", "parallel": {"zero": 1}}, "use parallel.zero 0, or adamw"),
         ({"batch_tokens": 256, "parallel": {"workers": 2}}, "1 rows, too few for 2 workers"),
         ({"steps": 10}, "warmup_steps is 20 but the run has 10 steps"),
         ({"parallel": {"workers": [3, 2]}}, "the smaller first|least, most"),
