@@ -37,7 +37,7 @@ chaos: $(READY)
 	$(BIN)/python -m pytest -m chaos
 
 bench: $(READY)
-	for script in tests/bench/bench_*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python -m tests.bench
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -45,10 +45,7 @@ def _signer(language: str) -> MinhashDedupSignature:
         norm_config=_NORMALISATION,
     )
     tokenizer: Any = word_tokenizer(language)
-    signer = MinhashDedupSignature(output_folder=".", config=config, language=tokenizer)
-    # datatrove hashes str, which xxhash 4 refuses; older ones hashed the same UTF-8 bytes.
-    signer._hash_func = lambda text: xxhash.xxh64_intdigest(text.encode())
-    return signer
+    return MinhashDedupSignature(output_folder=".", config=config, language=tokenizer)
 
 
 def shingles(text: str, language: str) -> np.ndarray:

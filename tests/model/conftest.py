@@ -34,7 +34,7 @@ def small_config(**changes: object) -> ModelConfig:
     return ModelConfig.model_validate(shape | changes)
 
 
-def lively(config: ModelConfig, seed: int = 0) -> Transformer:
+def lively(config: ModelConfig, seed: int = 0, std: float = 0.2) -> Transformer:
     """A model with weights large enough that attention, norms and the head all matter."""
     torch.manual_seed(seed)
     model = Transformer(config).eval()
@@ -43,7 +43,7 @@ def lively(config: ModelConfig, seed: int = 0) -> Transformer:
             if name.endswith("norm.weight"):
                 weight.uniform_(0.5, 1.5)
             else:
-                weight.normal_(std=0.2)
+                weight.normal_(std=std)
     return model
 
 

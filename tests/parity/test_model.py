@@ -1,0 +1,22 @@
+"""Our decoder against transformers' Qwen3ForCausalLM over the whole family of shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.model.family import FAMILY, check_greedy, check_logits_and_gradients, name
+
+pytestmark = pytest.mark.parity
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["whole", "packed"])
+@pytest.mark.parametrize("shape", FAMILY, ids=name)
+def test_logits_loss_and_gradients(shape: dict[str, Any], packed: bool) -> None:
+    check_logits_and_gradients(shape, packed)
+
+
+@pytest.mark.parametrize("shape", FAMILY, ids=name)
+def test_greedy_generation(shape: dict[str, Any]) -> None:
+    check_greedy(shape)
