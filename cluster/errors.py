@@ -6,7 +6,10 @@ Ray and Ray Train wrap what a worker raised, several layers deep; a user should 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator, Mapping
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(Exception):
@@ -41,9 +44,13 @@ def user_error_in(error: BaseException) -> UserError | None:
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether writing failed for want of space (or quota)."""
+    """Whether writing failed for want of space (or quota).
+
+    Libraries that write from Rust or C++ raise their own class with the system's sentence in it.
+    """
     return any(
-        isinstance(item, OSError) and item.errno in (errno.ENOSPC, errno.EDQUOT)
+        (isinstance(item, OSError) and item.errno in _NO_SPACE)
+        or any(os.strerror(number) in str(item) for number in _NO_SPACE)
         for item in causes(error)
     )
 

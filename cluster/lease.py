@@ -46,8 +46,14 @@ def file_lease(folder: Path, what: str) -> Iterator[None]:
 
     Child processes do not keep it: the descriptor is closed on exec, and by hand after a fork.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise UserError(
+            f"the store {folder} cannot be written: {error.strerror} ({error.filename}); give a "
+            "folder that can be with --set store=FOLDER"
+        ) from error
     held = [descriptor]
     try:
         try:

@@ -63,17 +63,21 @@ class _Plain:
 
     def __init__(self, board: Board, name: str) -> None:
         self.board, self.name = board, name
-        self.started = self.last = time.monotonic()
+        self.last = time.monotonic()
+        self.first: tuple[float, float] | None = None
 
     def report(self, done: float, total: float, text: str) -> None:
         now = time.monotonic()
+        since, begun = self.first = self.first or (now, done)
         if now - self.last < self.board.plain_every_s:
             return
         self.last = now
         share = ""
         if total > 0 and done > 0:
-            left = (now - self.started) * max(total - done, 0.0) / done
-            share = f" {100 * done / total:.0f} %, about {duration(left)} left"
+            share = f" {100 * done / total:.0f} %"
+        if total > 0 and done > begun:  # what a start costs, later steps do not
+            left = (now - since) * max(total - done, 0.0) / (done - begun)
+            share += f", about {duration(left)} left"
         self.board.say(f"  {self.name}:{share}{',' if share and text else ''} {text}".rstrip())
 
 

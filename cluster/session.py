@@ -121,7 +121,7 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
     if ray.is_initialized():
         return
     if address:
-        _check_answers(address)
+        check_answers(address)
         try:
             ray.init(address=address, runtime_env={"env_vars": settings}, log_to_driver=False)
         except ConnectionError as error:
@@ -148,7 +148,7 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
     _register(marker, str(log_folder().parent))
 
 
-def _check_answers(address: str) -> None:
+def check_answers(address: str) -> None:
     """Refuse an address where nothing listens; Ray itself would wait for minutes."""
     host, _, port = address.rpartition("://")[2].partition(":")
     if not port.isdigit():

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cluster.errors import UserError
+from cluster.errors import UserError, disk_is_full
 
 Loop = Callable[[dict[str, Any]], None]
 Progress = Callable[[float, float, str], None]
@@ -31,7 +31,7 @@ RESTARTS = 3
 
 POLL_S = 0.5
 _RETRYABLE = (RuntimeError, OSError)
-"""What a lost peer, a full disk or a network raises; anything else would only fail again."""
+"""What a lost peer or a network raises; anything else, or a full disk, would only fail again."""
 
 
 class WorkerError(RuntimeError):
@@ -123,22 +123,25 @@ def _fit(
 
 
 def _trainer_class(single_node: bool) -> Any:
-    """Ray's trainer; on one machine without the actor that frees a dead controller's resources.
+    """Ray's trainer without actors that a launch here has no use for; each costs a process start.
 
-    It asks the dashboard, which a laptop's session does not have, and costs a process start.
+    One hands out Ray datasets, which our loops never take. On one machine the one that frees a dead
+    controller's resources goes too: it asks the dashboard, which a laptop's session does not have.
     """
+    from ray.train.v2._internal.callbacks import DatasetsCallback
     from ray.train.v2._internal.callbacks.placement_group_callback import (
         PlacementGroupCleanerCallback,
     )
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    if not single_node:
-        return DataParallelTrainer
+    unused: tuple[type, ...] = (DatasetsCallback,)
+    if single_node:
+        unused = (*unused, PlacementGroupCleanerCallback)
 
     class Trainer(DataParallelTrainer):
         def _create_default_callbacks(self) -> list[Any]:
             callbacks = super()._create_default_callbacks()
-            return [c for c in callbacks if not isinstance(c, PlacementGroupCleanerCallback)]
+            return [c for c in callbacks if not isinstance(c, unused)]
 
     return Trainer
 
@@ -167,9 +170,12 @@ class _Worker:
             with _process_group(launch["threads"], launch["gpu"]):
                 self.loop(launch["config"])
         except Exception as error:
-            if not isinstance(error, _RETRYABLE):
+            if isinstance(error, _RETRYABLE) and not disk_is_full(error):
+                raise
+            with contextlib.suppress(OSError):  # a full disk may hold no note of it either
                 board.write_error(error)
-            raise
+            if not board.has_error() or os.environ.get("WORLD_SIZE") != "1":
+                raise  # so that no other rank waits for this one
 
 
 @contextlib.contextmanager

@@ -112,7 +112,7 @@ def report(recipe: RecipeName, settings: Settings = None) -> None:
 def serve(
     what: Annotated[str, typer.Argument(help="A recipe that has run, or an artifact.")],
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on.")] = None,
     replicas: Annotated[int | None, typer.Option(min=1, help="Copies of the model.")] = None,
     settings: Settings = None,
     store: StoreUrl = "runs",
@@ -280,6 +280,7 @@ def main() -> None:
 
 def _explain(error: Exception) -> int:
     """Print what went wrong in a sentence; the exit code."""
+    from cluster.errors import disk_is_full
     from stages.pipeline import StageFailure
 
     if isinstance(error, UserError):
@@ -287,6 +288,9 @@ def _explain(error: Exception) -> int:
         return 2
     if isinstance(error, StageFailure):
         errors.print(f"error: {error}")
+        return 1
+    if disk_is_full(error):
+        errors.print(f"error: the disk is full: {error}; free some space, then run it again")
         return 1
     errors.print(
         f"error: {type(error).__name__}: {error}\n"

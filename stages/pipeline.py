@@ -69,6 +69,8 @@ def run_recipe(
         todo = [name for name in names if not graph.nodes[name].done]
         if todo:
             _check_memory(recipe)
+            if address:
+                session.check_answers(address)
         outcome = Outcome(recipe, store, graph)
         board = Board(console)
         if todo:

@@ -131,7 +131,7 @@ def _read_tree(name: str, above: tuple[Path, ...], beside: Path | None = None) -
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds {type(tree).__name__}, expected a mapping with 'stages'")
     tree.setdefault("name", path.stem)

@@ -34,6 +34,8 @@ def test_a_users_mistake_is_found_in_every_wrapping() -> None:
 def test_a_full_disk_is_found_in_a_worker() -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     assert disk_is_full(WorkerGroupError("workers died", {0: task_error(full)}))
+    told = RuntimeError("I/O error: No space left on device (os error 28)")  # safetensors'
+    assert disk_is_full(WorkerGroupError("workers died", {0: task_error(told)}))
     assert not disk_is_full(OSError(errno.ENOENT, "no such file"))
 
 

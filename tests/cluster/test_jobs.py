@@ -43,7 +43,7 @@ def free_ports(count: int) -> list[int]:
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
     """`ray start --head` in its own folder, on its own ports; the dashboard's address."""
-    dashboard, gcs, agent, agent_grpc, metrics = free_ports(5)
+    dashboard, gcs, agent, agent_grpc, metrics, client = free_ports(6)
     environment = os.environ | {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,
@@ -57,7 +57,7 @@ def head() -> Iterator[str]:
             f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
             f"--dashboard-agent-grpc-port={agent_grpc}", f"--metrics-export-port={metrics}",
             f"--temp-dir={folder}", "--num-cpus=4", "--object-store-memory=100000000",
-            "--ray-client-server-port=0",
+            f"--ray-client-server-port={client}",
         ]  # fmt: skip
         with (Path(folder) / "out").open("wb") as out:
             process = subprocess.Popen(

@@ -63,7 +63,11 @@ OPTIONS = {"num_cpus": 0.1}
 def test_results_come_in_order_from_all_actors() -> None:
     with ActorPool(Worker, 2, options=OPTIONS) as pool:
         assert pool.map("double", range(50), deadline_s=60) == [2 * n for n in range(50)]
-        assert len(set(pool.map("pid", range(50), deadline_s=60))) == 2
+        seen: set[int] = set()
+        deadline = time.monotonic() + 60
+        while len(seen) < 2 and time.monotonic() < deadline:  # the second may start much later
+            seen |= set(pool.map("pid", range(50), deadline_s=60))
+        assert len(seen) == 2
         assert pool.map("double", [], deadline_s=60) == []
         assert pool.restarts == 0
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cluster.errors import UserError
+from cluster.errors import UserError, disk_is_full
 from cluster.trainer import WorkerError, report, run_workers
 
 pytestmark = pytest.mark.dist
@@ -28,6 +28,13 @@ def _user_error(config: dict[str, Any]) -> None:
     with open(config["attempts"], "a") as file:
         file.write("x")
     raise UserError("the moon is 3; expected cheese: change it")
+
+
+def _full_disk(config: dict[str, Any]) -> None:
+    with open(config["attempts"], "a") as file:
+        file.write("x")
+    with open("/dev/full", "w") as file:
+        file.write("more")
 
 
 def _killed_once(config: dict[str, Any]) -> None:
@@ -57,6 +64,14 @@ def test_a_users_mistake_in_a_worker_is_one_here(ray_session: None, tmp_path: Pa
     with pytest.raises(UserError, match="the moon is 3; expected cheese: change it"):
         _run(_user_error, {"attempts": str(attempts)}, tmp_path)
     assert attempts.read_text() == "x"  # not tried again
+
+
+def test_a_full_disk_is_not_tried_again(ray_session: None, tmp_path: Path) -> None:
+    attempts = tmp_path / "attempts"
+    with pytest.raises(WorkerError) as caught:
+        _run(_full_disk, {"attempts": str(attempts)}, tmp_path)
+    assert disk_is_full(caught.value)
+    assert attempts.read_text() == "x"
 
 
 def test_a_killed_worker_starts_again(ray_session: None, tmp_path: Path) -> None:

@@ -65,6 +65,11 @@ MISTAKES = [
     (["run", "toy.yaml", "--set", "stages.first.fail=user"], "stage 'first': found a bad text"),
     (["run", "cycle.yaml"], "circle: one -> two -> one"),
     (["run", "toy.yaml", "--set", "store=nowhere://x"], "nowhere:// cannot be used"),
+    (["run", "toy.yaml", "--set", "store=toy.yaml"], "toy.yaml cannot be written: File exists"),
+    (["run", "toy.yaml", "--set", "memory_gib=99999"], "needs 99999 GiB of memory, found"),
+    (["run", "toy.yaml", "--address", "127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
+    (["run", "torn.yaml"], "torn.yaml is not valid YAML: while parsing"),
+    (["serve", "toy.yaml", "--port", "99999"], "less than or equal to 65535"),
     (["show", "nothing"], "there is no artifact 'nothing'"),
     (["report", "toy.yaml"], "has no report"),
     (["serve", "toy.yaml"], "has no 'serve' key"),
@@ -82,6 +87,7 @@ def test_a_users_mistake_is_a_sentence_and_exit_code_2(
         two={"stage": "count", "corpus": "all", "model": "one"},
     )
     write_recipe(tmp_path, cycle, "cycle.yaml")
+    (tmp_path / "torn.yaml").write_text("name: [torn\n")
     done = raylm(tmp_path, *arguments)
     assert done.returncode == 2
     assert sentence in done.stderr
