@@ -11,10 +11,11 @@ from typing import Any
 from cluster.artifact import Artifact
 from cluster.errors import UserError
 from stages.corpus import Profile, Source
-from stages.text.prose import distributions, package_versions
+from stages.text.prose import installed, package_versions, packages_named
 from stages.text.readers import Unit, find_units
 
 _WHOLE_FILE_BYTES = 64 << 20
+_PACKAGE_BYTES = 1 << 18  # a guess at one package's prose, where no limit says it
 _SAMPLES = 64
 _SAMPLE_BYTES = 1 << 20
 
@@ -31,6 +32,11 @@ class Job:
     def folder(self) -> str:
         """The name of the folder that its commit makes."""
         return f"{self.number:06d}-{hashlib.sha256(self.unit.key.encode()).hexdigest()[:12]}"
+
+    def weight(self) -> int:
+        """About how many bytes there are to read: to share out work and to tell progress."""
+        size = sum(Path(path).stat().st_size for path in self.unit.paths) or _PACKAGE_BYTES
+        return min(size, self.unit.max_bytes or size)
 
 
 def find_jobs(crawls: Sequence[Artifact], sources: Sequence[Source]) -> list[Job]:
@@ -52,12 +58,12 @@ def _units(source: Source) -> list[Unit]:
         path = Path(source.path)
         key = source.name or (path.name if path.is_dir() else "file")
         return find_units(path, key, source.format, source.language, source.max_bytes)
-    packages = distributions(source.installed_packages or ())
+    packages = packages_named(source.installed_packages or (), installed())
     share = source.max_bytes // len(packages) if source.max_bytes else None
     key = source.name or "packages"
     return [
-        Unit(f"{key}/{name}", "packages", (), (name,), source.language, share)
-        for name in (package.metadata["Name"] for package in packages)
+        Unit(f"{key}/{package.name}", "packages", (), (package.name,), source.language, share)
+        for package in packages
     ]
 
 

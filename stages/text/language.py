@@ -10,11 +10,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-
-from py3langid.langid import MODEL_FILE, LanguageIdentifier
+from typing import TYPE_CHECKING
 
 from cluster.errors import UserError
 
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
+
+# The labels of py3langid's model, here because opening it to check a config takes a second.
+_LABELS = """
+    ace af am an ar ary arz as az ba bcl be bg bn br bs ca crh cs cy da de dz el en eo es et eu ext
+    fa fi fo fr fuv fy ga gcf gcr gd gl gom grc gu gug guw ha hbo he hi hr ht hu hy id ig is it ja
+    jv ka kab kik kk km kn ko ku ky la lb lg lij ln lo lt ltg lv mg mk ml mn mr ms mt my ne nl nn no
+    nso oc om or pa pcm pl ps pt qu ro ru rw sa sdh se si sk sl sn so sq sr st sv sw ta te tg th tk
+    tl tr tt ug uk ur uz uzs vec vi vo wa wuu xh yo yue zh zu zxx
+"""
+KNOWN_LANGUAGES = frozenset(_LABELS.split())
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _KANA = re.compile(r"[\u3041-\u30ff\uff66-\uff9f]")
 _HANGUL = re.compile(r"[\uac00-\ud7af\u1100-\u11ff]")
@@ -35,17 +46,16 @@ def _sample(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _identifier() -> LanguageIdentifier:
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-
-def known_languages() -> frozenset[str]:
-    """ISO 639-1 codes that can be told."""
-    return frozenset(_identifier().labels)
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.nb_ptc = identifier.nb_ptc.astype("float32")  # as each product makes of it anyway
+    return identifier
 
 
 def check_languages(languages: Sequence[str]) -> None:
     """A language that cannot be told is a UserError."""
-    unknown = sorted(set(languages) - known_languages())
+    unknown = sorted(set(languages) - KNOWN_LANGUAGES)
     if unknown:
         raise UserError(
             f"languages {', '.join(unknown)} cannot be identified;"

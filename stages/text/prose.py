@@ -10,8 +10,11 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from email import message_from_string
+from email.parser import HeaderParser
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -26,9 +29,36 @@ _SKIPPED_PARTS = re.compile(
 )
 
 
-def distributions(names: Sequence[str]) -> list[metadata.Distribution]:
-    """The installed distributions of these names, sorted; ("all",) means every one."""
-    found = {d.metadata["Name"].lower(): d for d in metadata.distributions() if d.metadata["Name"]}
+@dataclass(frozen=True, slots=True)
+class Package:
+    """An installed distribution with the name and version that its metadata give."""
+
+    name: str
+    version: str
+    distribution: metadata.Distribution
+
+
+def installed() -> dict[str, Package]:
+    """Every installed distribution by its name in lower case; read anew at each call."""
+    found = {}
+    for distribution in metadata.distributions():
+        # Only the head is parsed: the description behind it is most of the file.
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        head = HeaderParser().parsestr(text.partition("\n\n")[0])
+        if head["Name"]:
+            package = Package(head["Name"], head["Version"] or "", distribution)
+            found[package.name.lower()] = package
+    return found
+
+
+@lru_cache(maxsize=1)
+def _installed_once() -> dict[str, Package]:
+    """For a worker that reads hundreds of packages, each a unit of its own."""
+    return installed()
+
+
+def packages_named(names: Sequence[str], found: Mapping[str, Package]) -> list[Package]:
+    """The packages of these names, sorted; ("all",) means every one."""
     if tuple(names) == ("all",):
         return [found[name] for name in sorted(found)]
     missing = [name for name in names if name.lower() not in found]
@@ -44,17 +74,16 @@ def package_versions(names: Sequence[str]) -> dict[str, str]:
     """Name -> version of the distributions read: what stands for this source in an
     artifact's id.
     """
-    return {d.metadata["Name"]: d.version for d in distributions(names)}
+    return {package.name: package.version for package in packages_named(names, installed())}
 
 
 def read_packages(names: Sequence[str]) -> Iterator[Page]:
     """The packages' prose as plain-text pages, one per README, documentation file or module."""
-    for distribution in distributions(names):
-        name = distribution.metadata["Name"]
-        for number, (place, text) in enumerate(_texts(distribution)):
+    for package in packages_named(names, _installed_once()):
+        for number, (place, text) in enumerate(_texts(package.distribution)):
             body = text.encode("utf-8", "replace")
             if body:
-                url = f"package:{name}@{distribution.version}/{place}"
+                url = f"package:{package.name}@{package.version}/{place}"
                 yield Page(url, body, number, "text/plain", "utf-8", text)
 
 

@@ -29,18 +29,18 @@ from datatrove.pipeline.filters import (
     C4QualityFilter,
     FineWebQualityFilter,
     GopherQualityFilter,
-    GopherRepetitionFilter,
 )
 from datatrove.pipeline.filters.base_filter import BaseFilter
 
 from cluster.errors import UserError
+from stages.text.repetition import RepetitionFilter
 from stages.text.words import word_tokenizer
 
 Profile = Literal["web", "prose", "none"]
 Overrides = Mapping[str, Mapping[str, Any]]
 
 FILTERS: dict[str, type[BaseFilter]] = {
-    "gopher_repetition": GopherRepetitionFilter,
+    "gopher_repetition": RepetitionFilter,
     "gopher_quality": GopherQualityFilter,
     "c4": C4QualityFilter,
     "fineweb": FineWebQualityFilter,

@@ -3,7 +3,8 @@
 spaCy cuts a text at whitespace and splits each piece by itself, so a piece's tokens are remembered
 and a text becomes dictionary look-ups; sentences follow from the tokens by spaCy's rule-based
 sentencizer. Chinese goes to jieba directly, which is what spaCy calls, line by line, because a
-line's words do not depend on its neighbours. The filters see exactly the tokens and sentences that
+line's words do not depend on its neighbours; the stretches between a line's punctuation, which
+jieba cuts by themselves, are remembered too. The filters see exactly the tokens and sentences that
 they would have seen, so their verdicts do not change; tests compare them.
 """
 
@@ -12,8 +13,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
+from importlib import metadata
 
 import jieba
+from datatrove.utils import _import_utils
 from datatrove.utils.word_tokenizers import SpaCyTokenizer, WordTokenizer, load_word_tokenizer
 from spacy.tokenizer import Tokenizer
 
@@ -21,7 +24,7 @@ jieba.setLogLevel("ERROR")
 
 _REMEMBERED = 1 << 18
 _ODD_SPACES = re.compile(r"^\s|[^\S ]| {2}|\s$")
-_SPACE = re.compile(r"\s")
+_STRETCHES: re.Pattern[str] = jieba.re_han_default
 DATATROVE_LANGUAGE = {
     "en": "eng",
     "zh": "cmn",
@@ -30,6 +33,18 @@ DATATROVE_LANGUAGE = {
     "es": "spa",
     "ru": "rus",
 }
+
+
+def _is_distribution_available(name: str) -> bool | None:
+    """What datatrove asks of every tokenizer it makes, without reading all packages' metadata."""
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return None
+    return True
+
+
+_import_utils._is_distribution_available = _is_distribution_available
 
 Token = tuple[str, bool, bool]  # text, is punctuation, may end a sentence
 
@@ -77,24 +92,42 @@ class _FastTokenizer(WordTokenizer):
 class RememberingTokenizer(_FastTokenizer):
     """A datatrove spaCy tokenizer that remembers how each whitespace-free piece splits."""
 
+    def __init__(self, inner: SpaCyTokenizer) -> None:
+        super().__init__(inner)
+        self._words: dict[str, list[str]] = {}
+        self._exceptions = frozenset(inner.tokenizer.tokenizer.rules)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._words.clear()
+
     def _split(self, piece: str) -> tuple[Token, ...]:
         if len(self._known) >= _REMEMBERED:
             self._forget()
-        tokens = tuple(
-            (token.text, token.is_punct, token.text in self._enders)
-            for token in self._inner.tokenizer.tokenizer(piece)
-        )
+        if self._whole(piece):
+            tokens: tuple[Token, ...] = ((piece, False, False),)
+        else:
+            tokens = tuple(
+                (token.text, token.is_punct, token.text in self._enders)
+                for token in self._inner.tokenizer.tokenizer(piece)
+            )
         self._known[piece] = tokens
+        self._words[piece] = [word for word, _, _ in tokens if word.strip()]
         return tokens
 
+    def _whole(self, piece: str) -> bool:
+        """English letters alone match no affix rule: one token, unless an exception splits them."""
+        plain = self.language == "en" and piece.isascii() and piece.isalpha()
+        return plain and piece not in self._exceptions
+
     def word_tokenize(self, text: str) -> list[str]:
-        known = self._known
-        return [
-            token[0]
-            for piece in text.split()
-            for token in (known.get(piece) or self._split(piece))
-            if token[0].strip()
-        ]
+        words: list[str] = []
+        known = self._words
+        for piece in text.split():
+            if piece not in known:
+                self._split(piece)
+            words += known[piece]
+        return words
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
         if _ODD_SPACES.search(text):  # spaces that are tokens themselves
@@ -110,9 +143,17 @@ class RememberingTokenizer(_FastTokenizer):
             at += 1
 
 
+@lru_cache(maxsize=1 << 15)
+def _cut_stretch(stretch: str) -> tuple[str, ...]:
+    return tuple(jieba.cut(stretch))
+
+
 @lru_cache(maxsize=2048)
 def _cut(line: str) -> tuple[str, ...]:
-    return tuple(jieba.cut(line))
+    """jieba's words of a line: its own first step is to split at what can be in no word."""
+    return tuple(
+        word for stretch in _STRETCHES.split(line) if stretch for word in _cut_stretch(stretch)
+    )
 
 
 class JiebaTokenizer(_FastTokenizer):
@@ -124,7 +165,7 @@ class JiebaTokenizer(_FastTokenizer):
         ]
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
-        if _SPACE.search(text) or not text:
+        if _ODD_SPACES.search(text) or not text:
             return self._inner.span_tokenize(text)
         return list(_sentence_spans(self._placed(text)))
 
@@ -137,7 +178,8 @@ class JiebaTokenizer(_FastTokenizer):
                     self._forget()
                 punctuation = self._inner.tokenizer.vocab[word].is_punct
                 known = self._known[word] = ((word, punctuation, word in self._enders),)
-            yield at, known[0]
+            if word != " ":  # it belongs to the token before
+                yield at, known[0]
             at += len(word)
 
 

@@ -14,6 +14,7 @@ from stages.text.documents import read_documents
 DATA = Path(__file__).parents[4] / "shared" / "data"
 
 
+@pytest.mark.dist  # no Ray, but a quarter of the fast tests' time
 @pytest.mark.skipif(not (DATA / "warc").exists(), reason=f"needs the archives in {DATA / 'warc'}")
 def test_a_folder_of_real_archives_goes_through(context: Context) -> None:
     config = Config.model_validate(
