@@ -35,6 +35,8 @@ from stages.tune.engine import LEARNING_RATE_SCALE, StepGuard, client_optimizer,
 from stages.tune.journal import Journal
 
 REPORT_S = 2.0
+NORM_NAMES = {"adamw": "gradient_norm", "muon": "update_norm"}
+"""What DeepSpeed takes the norm of: with Muon, gradients are already made into updates."""
 
 
 def train(job: dict[str, Any]) -> None:
@@ -62,9 +64,10 @@ def train(job: dict[str, Any]) -> None:
             run.count(predicted, loss, taken)
             seconds = time.monotonic() - begun
             journal.write(
-                run.step, loss=loss, learning_rate=rate, gradient_norm=norm, tokens=run.tokens,
+                run.step, loss=loss, learning_rate=rate, tokens=run.tokens,
                 tokens_per_second=config.batch_tokens / seconds, skipped=run.skipped,
                 flops_per_second=run.flops_per_token * config.batch_tokens / seconds,
+                **{NORM_NAMES[config.optimizer]: norm},
             )  # fmt: skip
             run.step += 1
             if run.step % config.checkpoint_every == 0 or run.step in run.milestones:
