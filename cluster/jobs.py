@@ -112,6 +112,7 @@ def _connect(address: str) -> JobSubmissionClient:
             f"the cluster's address is {address!r}; expected its dashboard's, such as"
             " http://127.0.0.1:8265"
         )
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     try:
@@ -121,11 +122,11 @@ def _connect(address: str) -> JobSubmissionClient:
             f"no Ray cluster answers at {address}; check the address, and that its dashboard runs"
             " (on Kubernetes: kubectl -n raylm port-forward svc/raylm-head-svc 8265)"
         ) from problem
-    except RuntimeError as problem:
+    except (AuthenticationError, RuntimeError) as problem:
         _refuse(address, problem)
 
 
-def _refuse(address: str, problem: RuntimeError) -> NoReturn:
+def _refuse(address: str, problem: Exception) -> NoReturn:
     if re.search(r"\b40[13]\b|[Aa]uthentication|[Uu]nauthorized|Forbidden", str(problem)):
         raise UserError(
             f"the cluster at {address} refuses this token, or wants one: put it in RAY_AUTH_TOKEN"
@@ -135,8 +136,12 @@ def _refuse(address: str, problem: RuntimeError) -> NoReturn:
 
 
 def _info(client: JobSubmissionClient, job: str, address: str) -> Any:
+    from ray.exceptions import AuthenticationError
+
     try:
         return client.get_job_info(job)
+    except AuthenticationError as problem:
+        _refuse(address, problem)
     except RuntimeError as problem:
         known = [entry.submission_id for entry in client.list_jobs() if entry.submission_id]
         listed = ", ".join(known[:8]) or "none"

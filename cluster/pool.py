@@ -155,13 +155,7 @@ class ActorPool:
         """Hand waiting items to the actors with the shortest queues."""
         for _ in range(len(waiting)):
             item = waiting.popleft()
-            free = [
-                number
-                for number, slot in enumerate(self._slots)
-                if slot.starting is None
-                and len(slot.queue) < self.depth
-                and (number != item.avoid or len(self._slots) == 1)
-            ]
+            free = [number for number in range(len(self._slots)) if self._takes(number, item)]
             if not free:
                 waiting.append(item)
                 continue
@@ -169,6 +163,17 @@ class ActorPool:
             if not slot.queue:
                 slot.since = time.monotonic()
             slot.queue.append((getattr(slot.actor, method).remote(item.value), item))
+
+    def _takes(self, number: int, item: _Item) -> bool:
+        """Whether an actor may have the item now.
+
+        One that failed before goes elsewhere and is alone there: a neighbour's death can take the
+        result that was just on its way, and would be counted against it again.
+        """
+        slot = self._slots[number]
+        alone = not slot.queue or not (item.attempts or slot.queue[-1][1].attempts)
+        elsewhere = number != item.avoid or len(self._slots) == 1
+        return slot.starting is None and len(slot.queue) < self.depth and alone and elsewhere
 
     def _collect(self, done: dict[int, Any], waiting: deque[_Item], deadline_s: float) -> None:
         """Wait for the next result, start or deadline and settle whatever is due."""

@@ -29,6 +29,7 @@ from cluster.errors import UserError
 PACKAGES = ("cluster", "model", "serve", "stages")
 LOGICAL_CPUS = 8
 OBJECT_STORE_BYTES = 512 * 2**20
+STARTS = 3
 MARKER = "RAYLM_SESSION"
 
 _QUIET = {
@@ -133,19 +134,36 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
     # the token that guards the session is on by default; no need to say so at every run
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     on_term = signal.getsignal(signal.SIGTERM)
-    ray.init(
-        address="local",
-        num_cpus=cpus or max(LOGICAL_CPUS, cores()),
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-        configure_logging=False,
-        _temp_dir=str(folder()),
-    )
+    _start(cpus or max(LOGICAL_CPUS, cores()), marker)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_term)  # Ray puts its own there
     _register(marker, str(log_folder().parent))
+
+
+def _start(cpus: int, marker: str) -> None:
+    """Start Ray here; on a machine too busy for the 30 s that Ray gives a node, again."""
+    import ray
+
+    for more in reversed(range(STARTS)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                configure_logging=False,
+                _temp_dir=str(folder()),
+            )
+            return
+        except Exception as error:  # Ray has no class of its own for this
+            if not more or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            for process in _members(marker, ""):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
 
 
 def check_answers(address: str) -> None:

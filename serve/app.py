@@ -135,6 +135,8 @@ def serve(
     )
     console = console or Console(stderr=True)
     session.connect()
+    from ray import serve as ray_serve
+
     _start(settings, host, port)
     url = f"http://{_display(host)}:{port}"
     console.print(f"{name} answers at {url} ({engine}, {replicas} replica(s), {_open_to(keys)})")
@@ -145,7 +147,10 @@ def serve(
     try:
         _wait(console)
     finally:
-        stop()
+        if session.started_here():
+            ray_serve.delete(APPLICATION)  # drained; what is left of Serve ends with its Ray
+        else:
+            stop()
         session.disconnect()
     return url
 

@@ -47,12 +47,15 @@ def test_the_kernel_releases_a_killed_writers_lease(tmp_path: Path) -> None:
 
 
 def test_a_forked_child_does_not_keep_the_lease(tmp_path: Path) -> None:
+    here, there = os.pipe()
     with file_lease(tmp_path, "us"):
         child = os.fork()
         if child == 0:
+            os.write(there, b"x")
             time.sleep(60)
             os._exit(0)
     try:
+        os.read(here, 1)  # it is up
         with file_lease(tmp_path, "again"):
             pass
     finally:
