@@ -85,14 +85,8 @@ def pretrain_figures(config: PretrainConfig, vocabulary: int, recipe: Recipe) ->
 
 
 def planned_shape(config: PretrainConfig, vocabulary: int, place: str = "model.") -> ModelConfig:
-    """The decoder's sizes: from the dial or written out, with this vocabulary.
-
-    Sizes that do not fit together are a UserError that names `place`.
-    """
-    sizes = config.model.sizes()
-    if config.model.depth is not None:
-        sizes = ModelConfig.from_depth(config.model.depth, vocabulary).model_dump() | sizes
-    return checked(ModelConfig, sizes | {"vocab_size": vocabulary}, place)
+    """The decoder with this vocabulary; sizes that do not fit are a UserError naming `place`."""
+    return checked(ModelConfig, config.model.sizes(vocabulary), place)
 
 
 def memory_bytes(config: PretrainConfig, shape: ModelConfig) -> float:

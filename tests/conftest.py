@@ -16,15 +16,21 @@ from stages.stage import Context
 def as_artifact() -> Callable[..., Artifact]:
     """Dress a folder up as a published artifact, for handing to a stage's `run`."""
 
-    def dress(folder: Path, kind: str, stage: str = "test", **metrics: Any) -> Artifact:
+    def dress(
+        folder: Path,
+        kind: str,
+        stage: str = "test",
+        parents: dict[str, list[str]] | None = None,
+        **metrics: Any,
+    ) -> Artifact:
         manifest = Manifest(
-            id=f"{kind}-{abs(hash(str(folder))) % 16**12:012x}",
+            id=f"{kind}-{abs(hash((str(folder), stage))) % 16**12:012x}",
             kind=kind,
             stage=stage,
             stage_version=1,
             code_version="test",
             config={},
-            parents={},
+            parents=parents or {},
             seed=0,
             trajectory="t",
             metrics=metrics,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import random
-from pathlib import Path
 from typing import Any
 
 from cluster.trainer import report
 from stages.align.dpo import Config
 from stages.stage import Context, Inputs, Metrics
-from stages.tune.examples import read_preferences
+from stages.tune.examples import preferences
 from stages.tune.fine_tuning import fine_tune
-from stages.tune.intervals import wilson
+from stages.tune.intervals import accuracy_metrics
 
 
 def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
@@ -28,10 +26,7 @@ def train(job: dict[str, Any]) -> None:
     from stages.tune import trl_worker as tune
 
     config = Config.model_validate(job["config"])
-    folder = Path(job["examples"])
-    rows = read_preferences(folder / "preferences.jsonl", config.examples_limit)
-    heldout = read_preferences(folder / "heldout.jsonl", config.heldout_limit)
-    random.Random(job["seed"]).shuffle(rows)
+    rows, heldout = preferences(job, config)
 
     def load() -> Any:
         return AutoModelForCausalLM.from_pretrained(job["model"], dtype="float32")
@@ -52,16 +47,11 @@ def train(job: dict[str, Any]) -> None:
     )
     metrics = tune.train_and_save(trainer, job, meter)
     scores = trainer.evaluate()
-    pairs, accuracy = len(trainer.eval_dataset), scores["eval_rewards/accuracies"]
-    low, high = wilson(accuracy * pairs, pairs)
     metrics |= {
         "parameters": model.num_parameters(),
         "examples": len(rows),
         "heldout_loss": scores["eval_loss"],
-        "accuracy": accuracy,
-        "accuracy_low": low,
-        "accuracy_high": high,
         "margin": scores["eval_rewards/margins"],
-        "heldout_pairs": pairs,
     }
+    metrics |= accuracy_metrics(scores["eval_rewards/accuracies"], len(trainer.eval_dataset))
     report(metrics, config.steps, config.steps, "trained")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import random
-from pathlib import Path
 from typing import Any
 
 from cluster.trainer import report
 from stages.align.reward import Config
 from stages.stage import Context, Inputs, Metrics
-from stages.tune.examples import read_preferences
+from stages.tune.examples import preferences
 from stages.tune.fine_tuning import fine_tune
-from stages.tune.intervals import wilson
+from stages.tune.intervals import accuracy_metrics
 
 
 def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
@@ -28,10 +26,7 @@ def train(job: dict[str, Any]) -> None:
     from stages.tune import trl_worker as tune
 
     config = Config.model_validate(job["config"])
-    folder = Path(job["examples"])
-    rows = read_preferences(folder / "preferences.jsonl", config.examples_limit)
-    heldout = read_preferences(folder / "heldout.jsonl", config.heldout_limit)
-    random.Random(job["seed"]).shuffle(rows)
+    rows, heldout = preferences(job, config)
     tokenizer = tune.load_tokenizer(job["model"])
     set_seed(job["seed"])  # the head is new
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -50,15 +45,10 @@ def train(job: dict[str, Any]) -> None:
     )
     metrics = tune.train_and_save(trainer, job, meter)
     scores = trainer.evaluate()
-    pairs = len(trainer.eval_dataset)
-    low, high = wilson(scores["eval_accuracy"] * pairs, pairs)
     metrics |= {
         "parameters": model.num_parameters(),
         "examples": len(rows),
         "heldout_loss": scores["eval_loss"],
-        "accuracy": scores["eval_accuracy"],
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "heldout_pairs": pairs,
     }
+    metrics |= accuracy_metrics(scores["eval_accuracy"], len(trainer.eval_dataset))
     report(metrics, config.steps, config.steps, "trained")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import random
-from pathlib import Path
 from typing import Any
 
 from cluster.trainer import report
 from stages.align.sft import Config
 from stages.stage import Context, Inputs, Metrics
-from stages.tune.examples import read_conversations
+from stages.tune.examples import conversations
 from stages.tune.fine_tuning import fine_tune
 
 
@@ -27,15 +25,11 @@ def train(job: dict[str, Any]) -> None:
     from stages.tune import trl_worker as tune
 
     config = Config.model_validate(job["config"])
-    folder = Path(job["examples"])
-    rows = read_conversations(folder / "conversations.jsonl", config.examples_limit)
-    heldout = read_conversations(folder / "heldout.jsonl", config.heldout_limit)
-    random.Random(job["seed"]).shuffle(rows)
+    rows, heldout = conversations(job, config)
     tokenizer = tune.load_tokenizer(job["model"])
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype="float32")
     meter = tune.Meter(6 * model.num_parameters(), job["flops_budget"])
-    lengths = tune.lengths(tokenizer, [row["messages"] for row in rows[:500]])
-    steps = tune.planned_steps(config, lengths, meter.flops_per_token, meter.budget)
+    steps = tune.planned_steps(config, tokenizer, rows, meter)
     trainer = tune.counted(SFTTrainer, meter)(
         model=model,
         args=SFTConfig(**tune.arguments(job, config, steps), assistant_only_loss=True),

@@ -6,8 +6,6 @@ one forward pass of the teacher and the divergence at the answers' tokens is all
 
 from __future__ import annotations
 
-import random
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +17,7 @@ from cluster.errors import UserError
 from cluster.trainer import report
 from stages.compress.distill import Config
 from stages.stage import Context, Inputs, Metrics
-from stages.tune.examples import read_conversations
+from stages.tune.examples import conversations
 from stages.tune.fine_tuning import fine_tune
 
 IGNORED = -100
@@ -41,10 +39,7 @@ def train(job: dict[str, Any]) -> None:
     from stages.tune import trl_worker as tune
 
     config = Config.model_validate(job["config"])
-    folder = Path(job["examples"])
-    rows = read_conversations(folder / "conversations.jsonl", config.examples_limit)
-    heldout = read_conversations(folder / "heldout.jsonl", config.heldout_limit)
-    random.Random(job["seed"]).shuffle(rows)
+    rows, heldout = conversations(job, config)
     tokenizer = tune.load_tokenizer(job["model"])
     student = AutoModelForCausalLM.from_pretrained(job["model"], dtype="float32")
     keep_layers(student, config.layers)
@@ -55,8 +50,7 @@ def train(job: dict[str, Any]) -> None:
         check_vocabulary(student, teacher, job["teacher"])
         flops_per_token += 2 * teacher.num_parameters()
     meter = tune.Meter(flops_per_token, job["flops_budget"])
-    lengths = tune.lengths(tokenizer, [row["messages"] for row in rows[:500]])
-    steps = tune.planned_steps(config, lengths, meter.flops_per_token, meter.budget)
+    steps = tune.planned_steps(config, tokenizer, rows, meter)
     trainer = tune.counted(Distiller, meter)(
         model=student,
         args=SFTConfig(**tune.arguments(job, config, steps), assistant_only_loss=True),

@@ -6,11 +6,12 @@ is redrawn is the problem (or the prompt), never its samples, which are not inde
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stages.tune.intervals import wilson as score_bounds
 
 Interval = list[float]
 """[value, low, high], the 95 % interval around the value."""
@@ -47,10 +48,5 @@ def bootstrap_ratio(
 
 def wilson(successes: float, trials: int) -> Interval:
     """A proportion with Wilson's score interval (Wilson 1927); [0, 0, 1] without trials."""
-    if trials <= 0:
-        return [0.0, 0.0, 1.0]
-    share, square = successes / trials, Z95 * Z95
-    centre = (share + square / (2 * trials)) / (1 + square / trials)
-    spread = math.sqrt(share * (1 - share) / trials + square / (4 * trials * trials))
-    spread *= Z95 / (1 + square / trials)
-    return [share, max(0.0, centre - spread), min(1.0, centre + spread)]
+    share = successes / trials if trials else 0.0
+    return [share, *score_bounds(successes, trials, Z95)]

@@ -30,9 +30,18 @@ class Shape(StageConfig):
     rope_theta: float | None = None
     tie_word_embeddings: bool | None = None
 
-    def sizes(self) -> dict[str, Any]:
-        """What the recipe set, besides `depth`."""
-        return self.model_dump(exclude_none=True, exclude={"depth", "description"})
+    def sizes(self, vocabulary_size: int) -> dict[str, Any]:
+        """All fields of ModelConfig: the dial's or its defaults, then what the recipe set.
+
+        Whether they fit together is for ModelConfig to say.
+        """
+        from model.config import ModelConfig
+
+        base = ModelConfig()
+        if self.depth is not None:
+            base = ModelConfig.from_depth(self.depth, vocabulary_size)
+        written = self.model_dump(exclude_none=True, exclude={"depth", "description"})
+        return base.model_dump() | written | {"vocab_size": vocabulary_size}
 
 
 class Config(StageConfig):
@@ -63,6 +72,12 @@ class Config(StageConfig):
             raise ValueError(
                 f"batch_tokens is {self.batch_tokens}, not a multiple of sequence_length "
                 f"{self.sequence_length}: a batch is whole rows"
+            )
+        context = self.model.sizes(vocabulary_size=1)["max_position_embeddings"]
+        if context < self.sequence_length:
+            raise ValueError(
+                f"sequence_length is {self.sequence_length}, longer than the model's "
+                f"max_position_embeddings {context}: raise that, or shorten it"
             )
         if self.rows < self.parallel.bounds[1]:
             raise ValueError(

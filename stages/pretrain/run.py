@@ -6,11 +6,11 @@ import json
 import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 from cluster.artifact import Artifact
 from cluster.errors import UserError
 from cluster.trainer import run_workers
+from model.config import ModelConfig
 from stages.pretrain import Config
 from stages.pretrain.loop import train
 from stages.stage import Context, Inputs, Metrics, one
@@ -27,12 +27,13 @@ def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
             f"artifact {tokens.id} holds {totals['train_tokens']} training tokens, fewer than one "
             f"sequence of {config.sequence_length}: give the corpus more text, or shorten it"
         )
+    shape = ModelConfig(**config.model.sizes(totals["vocabulary_size"]))
     context.connect()
     metrics = run_workers(
         train,
         {
             "config": config.model_dump(mode="json"),
-            "shape": _shape(config, totals["vocabulary_size"]).model_dump(),
+            "shape": shape.model_dump(),
             "tokens": str(tokens.file("train").resolve()),
             "heldout": str(tokens.file("heldout").resolve()),
             "scratch": str(context.scratch.resolve()),
@@ -45,36 +46,19 @@ def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
         gpu=config.parallel.gpu,
         progress=context.progress,
     )
-    _write_model(config, totals["vocabulary_size"], inputs, context)
+    _write_model(shape, inputs, context)
     tokens_per_byte = totals["heldout_tokens"] / totals["heldout_bytes"]
     bits = metrics["heldout_loss"] / math.log(2) * tokens_per_byte
     return metrics | {"heldout_bits_per_byte": bits}
 
 
-def _shape(config: Config, vocabulary_size: int) -> Any:
-    """The decoder's sizes: from the dial or written out, with the tokens' vocabulary."""
-    from model.config import ModelConfig
-
-    sizes = config.model.sizes()
-    if config.model.depth is not None:
-        base = ModelConfig.from_depth(config.model.depth, vocabulary_size)
-        sizes = base.model_dump() | sizes
-    shape = ModelConfig(**(sizes | {"vocab_size": vocabulary_size}))
-    if shape.max_position_embeddings < config.sequence_length:
-        raise ValueError(
-            f"sequence_length is {config.sequence_length}, longer than the model's "
-            f"max_position_embeddings {shape.max_position_embeddings}: raise that, or shorten it"
-        )
-    return shape
-
-
-def _write_model(config: Config, vocabulary_size: int, inputs: Inputs, context: Context) -> None:
+def _write_model(shape: ModelConfig, inputs: Inputs, context: Context) -> None:
     """The last checkpoint as a Hugging Face folder, with tokenizer, log and TensorBoard events."""
     from model import pretrained
     from model.transformer import Transformer
 
     last = find_checkpoints(context.scratch / "checkpoints")[-1]
-    model = Transformer(_shape(config, vocabulary_size))
+    model = Transformer(shape)
     model.load_state_dict(last.weights(), strict=False)
     pretrained.save(model, context.out)
     pretrained.copy_tokenizer(_tokenizer_folder(inputs), context.out)

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cluster.errors import UserError
+from stages.tune.fine_tuning import FineTuning
 
 Row = dict[str, Any]
+
+
+def conversations(job: dict[str, Any], config: FineTuning) -> tuple[list[Row], list[Row]]:
+    """Conversations of a job: to train on, shuffled by its seed, and held out."""
+    return _split(read_conversations, "conversations", job, config)
+
+
+def preferences(job: dict[str, Any], config: FineTuning) -> tuple[list[Row], list[Row]]:
+    """A worker's preference pairs, as `conversations`."""
+    return _split(read_preferences, "preferences", job, config)
 
 
 def read_conversations(path: Path, limit: int | None = None) -> list[Row]:
@@ -37,6 +50,19 @@ def read_preferences(path: Path, limit: int | None = None) -> list[Row]:
             )
         rows.append({name: row[name] for name in names})
     return rows
+
+
+def _split(
+    read: Callable[[Path, int | None], list[Row]],
+    name: str,
+    job: dict[str, Any],
+    config: FineTuning,
+) -> tuple[list[Row], list[Row]]:
+    folder = Path(job["examples"])
+    rows = read(folder / f"{name}.jsonl", config.examples_limit)
+    heldout = read(folder / "heldout.jsonl", config.heldout_limit)
+    random.Random(job["seed"]).shuffle(rows)
+    return rows, heldout
 
 
 def _read(path: Path, limit: int | None) -> list[tuple[int, Row]]:

@@ -27,11 +27,14 @@ from transformers import (
 from cluster.trainer import report
 from model import pretrained
 from model.transformer import Transformer
+from stages.tune.examples import Row
 from stages.tune.fine_tuning import MODEL, FineTuning
 from stages.tune.journal import Journal
 
 COMPLETE = "complete.json"
 LOG_EVERY = 5
+SAMPLED_ROWS = 500
+"""Conversations whose lengths tell how many tokens a step takes."""
 
 
 class Meter:
@@ -105,12 +108,6 @@ def arguments(job: dict[str, Any], config: FineTuning, steps: int) -> dict[str, 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-
-
-def lengths(tokenizer: PreTrainedTokenizerBase, conversations: list[Any]) -> list[int]:
-    """Tokens of each conversation."""
-    encoded: Any = tokenizer.apply_chat_template(conversations, return_dict=True)
-    return [len(ids) for ids in encoded["input_ids"]]
 
 
 def lora_config(config: FineTuning, task: str) -> Any:
@@ -218,12 +215,14 @@ class Watch(TrainerCallback):
 
 
 def planned_steps(
-    config: FineTuning, lengths: list[int], flops_per_token: float, budget: float | None
+    config: FineTuning, tokenizer: PreTrainedTokenizerBase, rows: list[Row], meter: Meter
 ) -> int:
-    """The recipe's steps, or as many as a budget of FLOPs pays for."""
-    if budget is None:
+    """The recipe's steps, or as many as the meter's budget pays for: conversations are sampled."""
+    if meter.budget is None:
         return config.steps
-    sample = torch.tensor(lengths).clamp(max=config.sequence_length)
+    conversations: Any = [row["messages"] for row in rows[:SAMPLED_ROWS]]
+    encoded: Any = tokenizer.apply_chat_template(conversations, return_dict=True)
+    lengths = torch.tensor([len(ids) for ids in encoded["input_ids"]])
     picks = torch.randint(len(lengths), (256, config.parallel.rows), generator=torch.Generator())
-    padded_length = sample[picks].amax(1).double().mean().item()
-    return max(1, round(budget / (config.batch_rows * padded_length * flops_per_token)))
+    padded = lengths.clamp(max=config.sequence_length)[picks].amax(1).double().mean().item()
+    return max(1, round(meter.budget / (config.batch_rows * padded * meter.flops_per_token)))

@@ -42,16 +42,16 @@ def write_examples(folder: Path) -> Path:
     return folder
 
 
-def write_model(folder: Path) -> Path:
-    """A checkpoint folder with a tokenizer and an untrained model of two layers."""
-    texts = [m["content"] for row in sums(200, 3) for m in row["messages"]]
+def write_model(folder: Path, texts: list[str] | None = None, seed: int = 0) -> Path:
+    """A checkpoint folder with a tokenizer of `texts` and an untrained model of two layers."""
+    texts = texts or [m["content"] for row in sums(200, 3) for m in row["messages"]]
     tokenizer = Tokenizer.train(texts, 320)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = ModelConfig(
         vocab_size=tokenizer.vocabulary_size, hidden_size=32, intermediate_size=48,
         num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
     )  # fmt: skip
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder)
     pretrained.save(Transformer(config), folder)
     return folder

@@ -19,7 +19,8 @@ def config(**fields: object) -> Config:
 
 
 def test_figures_of_tiny(tmp_path: Path) -> None:
-    recipe = load_recipe("tiny", ["stages.base.steps=100"])
+    changes = ["tokenizer.vocabulary_size=4096", "base.steps=100", "base.batch_tokens=8192"]
+    recipe = load_recipe("tiny", [f"stages.{change}" for change in changes])
     figures = plan_figures(recipe, build_graph(recipe, LocalStore(tmp_path), sources_needed=False))[
         "base"
     ]

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from cluster.artifact import Artifact, Manifest
 from model import pretrained
 from model.config import ModelConfig
 from model.tokenizer import Tokenizer
@@ -113,36 +112,3 @@ def save_model(
         return folder
 
     return save
-
-
-@pytest.fixture
-def dress() -> Callable[..., Artifact]:
-    """A folder as an artifact of that stage, with the parents named."""
-
-    def make(
-        folder: Path,
-        kind: str,
-        stage: str,
-        parents: dict[str, list[str]] | None = None,
-        metrics: dict[str, Any] | None = None,
-    ) -> Artifact:
-        manifest = Manifest(
-            id=f"{kind}-{folder.name}-{stage}",
-            kind=kind,
-            stage=stage,
-            stage_version=1,
-            code_version="test",
-            config={},
-            parents=parents or {},
-            seed=0,
-            trajectory="t",
-            metrics=metrics or {},
-            seconds=0.0,
-            cost=0.0,
-            energy_kwh=0.0,
-            created="",
-            files=[],
-        )
-        return Artifact(folder, manifest)
-
-    return make

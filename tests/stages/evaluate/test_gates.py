@@ -110,9 +110,9 @@ def test_samples_without_a_verdict_are_left_out() -> None:
     assert (summary["samples"], summary["problems"], summary["verifier_errors"]) == (2, 1, 6)
 
 
-def test_roles_are_told_by_lineage(dress: Any, tmp_path: Any) -> None:
+def test_roles_are_told_by_lineage(as_artifact: Any, tmp_path: Any) -> None:
     def artifact(stage: str, **parents: list[str]) -> Artifact:
-        made: Artifact = dress(tmp_path, "checkpoint", stage, parents)
+        made: Artifact = as_artifact(tmp_path, "checkpoint", stage, parents)
         return made
 
     assert role_of(artifact("sft", model=["base"])) == "sft"

@@ -40,35 +40,37 @@ SMALL = {
 @pytest.fixture
 def world(
     save_model: Callable[..., Path],
-    dress: Callable[..., Artifact],
+    as_artifact: Callable[..., Artifact],
     tokens_folder: Path,
     problems_folder: Path,
     preferences_folder: Path,
 ) -> dict[str, Any]:
     """A family: base -> sft -> ppo -> rlvr, a distilled pair, and a reward model's manifest."""
-    base = dress(save_model(), "checkpoint", "pretrain")
-    sft = dress(save_model(0.05, 1), "checkpoint", "sft", {"model": [base.id]})
-    ppo = dress(save_model(0.05, 2), "checkpoint", "ppo", {"model": [sft.id]})
-    rlvr = dress(save_model(0.05, 3), "checkpoint", "rlvr", {"model": [ppo.id]})
-    more = dress(
+    base = as_artifact(save_model(), "checkpoint", "pretrain")
+    sft = as_artifact(save_model(0.05, 1), "checkpoint", "sft", {"model": [base.id]})
+    ppo = as_artifact(save_model(0.05, 2), "checkpoint", "ppo", {"model": [sft.id]})
+    rlvr = as_artifact(save_model(0.05, 3), "checkpoint", "rlvr", {"model": [ppo.id]})
+    more = as_artifact(
         save_model(0.05, 4), "checkpoint", "sft", {"model": [ppo.id], "compute_of": [rlvr.id]}
     )
-    student = dress(
+    student = as_artifact(
         save_model(0.05, 5), "checkpoint", "distill", {"model": [base.id], "teacher": [rlvr.id]}
     )
-    alone = dress(save_model(0.05, 6), "checkpoint", "distill", {"model": [base.id]})
-    judge = dress(
+    alone = as_artifact(save_model(0.05, 6), "checkpoint", "distill", {"model": [base.id]})
+    judge = as_artifact(
         save_model(),
         "checkpoint",
         "reward",
         {"model": [sft.id]},
-        {"accuracy": 0.7, "accuracy_low": 0.6, "accuracy_high": 0.8},
+        accuracy=0.7,
+        accuracy_low=0.6,
+        accuracy_high=0.8,
     )
     return {
         "models": [base, sft, ppo, rlvr, more, student, alone],
-        "tokens": dress(tokens_folder, "tokens", "tokens"),
-        "problems": dress(problems_folder, "examples", "examples"),
-        "preferences": dress(preferences_folder, "examples", "examples"),
+        "tokens": as_artifact(tokens_folder, "tokens", "tokens"),
+        "problems": as_artifact(problems_folder, "examples", "examples"),
+        "preferences": as_artifact(preferences_folder, "examples", "examples"),
         "reward": judge,
     }
 
@@ -142,7 +144,7 @@ def test_works_with_only_models_and_tokens(world: dict[str, Any], context: Conte
 def test_the_corpus_certificate_is_checked(
     world: dict[str, Any],
     context: Context,
-    dress: Callable[..., Artifact],
+    as_artifact: Callable[..., Artifact],
     tmp_path: Path,
     leak: bool,
 ) -> None:
@@ -159,7 +161,7 @@ def test_the_corpus_certificate_is_checked(
         "models": world["models"][:1],
         "tokens": world["tokens"],
         "problems": world["problems"],
-        "corpus": dress(folder, "corpus", "corpus"),
+        "corpus": as_artifact(folder, "corpus", "corpus"),
     }
     STAGE.run(configure(), inputs, context)
     gate = json.loads((context.out / "scores.json").read_text())["gates"][0]
@@ -182,7 +184,7 @@ def test_refuses_a_reward_model_among_the_models(world: dict[str, Any], context:
 
 
 def test_refuses_a_model_of_another_tokenizer(
-    world: dict[str, Any], context: Context, tmp_path: Path, dress: Callable[..., Artifact]
+    world: dict[str, Any], context: Context, tmp_path: Path, as_artifact: Callable[..., Artifact]
 ) -> None:
     from model import pretrained
     from model.tokenizer import Tokenizer
@@ -190,7 +192,7 @@ def test_refuses_a_model_of_another_tokenizer(
     folder = tmp_path / "stranger"
     pretrained.save(pretrained.load(world["models"][0].path), folder)
     Tokenizer.train(["altogether different words"], 290).save(folder)
-    stranger = dress(folder, "checkpoint", "sft")
+    stranger = as_artifact(folder, "checkpoint", "sft")
     with pytest.raises(UserError, match="another tokenizer"):
         STAGE.run(configure(), {"models": [stranger], "tokens": world["tokens"]}, context)
 

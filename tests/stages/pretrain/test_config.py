@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from model.config import ModelConfig
 from stages.pretrain import Config
 
 
@@ -20,11 +21,22 @@ def _config(**fields: object) -> Config:
         ({"steps": 10}, "warmup_steps is 20 but the run has 10 steps"),
         ({"parallel": {"workers": [3, 2]}}, "the smaller first|least, most"),
         ({"paralel": {}}, "paralel"),
+        (
+            {"model": {"max_position_embeddings": 128}},
+            "sequence_length is 256, longer than the model's max_position_embeddings 128",
+        ),
     ],
 )
 def test_a_mistake_is_explained(fields: dict[str, object], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         _config(**fields)
+
+
+def test_the_dial_and_the_sizes_give_a_shape() -> None:
+    dial = ModelConfig(**_config(model={"depth": 4}).model.sizes(4096))
+    assert dial.parameters() == 1_312_128
+    mixed = _config(model={"depth": 4, "intermediate_size": 512}).model.sizes(100)
+    assert mixed == dial.model_dump() | {"vocab_size": 100, "intermediate_size": 512}
 
 
 def test_a_longer_run_shares_the_course_until_the_decay() -> None:

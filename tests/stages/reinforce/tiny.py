@@ -6,25 +6,15 @@ from pathlib import Path
 
 import torch
 
-from model import pretrained
-from model.config import ModelConfig
 from model.tokenizer import Tokenizer
-from model.transformer import Transformer
+from tests.stages.small import write_model
 
 TEXTS = ["What is 12 + 30? Finish with: answer N.", "answer 42", "user assistant", "def f(x):"]
 
 
 def tiny_checkpoint(folder: Path, seed: int = 0) -> Path:
     """A randomly initialised model and its tokenizer in Hugging Face's layout."""
-    tokenizer = Tokenizer.train(TEXTS * 4, 300)
-    tokenizer.save(folder)
-    torch.manual_seed(seed)
-    config = ModelConfig(
-        vocab_size=tokenizer.vocabulary_size, hidden_size=32, intermediate_size=64,
-        num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
-    )  # fmt: skip
-    pretrained.save(Transformer(config), folder)
-    return folder
+    return write_model(folder, TEXTS * 4, seed)
 
 
 def tiny_reward_model(folder: Path, seed: int = 1) -> Path:
