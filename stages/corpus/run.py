@@ -87,10 +87,13 @@ def _read_units(
         if left.name not in wanted:
             shutil.rmtree(left)
     waiting = [job for job in jobs if not (folder / job.folder).exists()]
-    done = len(jobs) - len(waiting)
+    weights = [float(job.weight()) for job in waiting]
+    total = sum(job.weight() for job in jobs)
+    count, done = len(jobs) - len(waiting), total - sum(weights)
     make = partial(UnitWorker, settings, folder)
-    for count, _ in enumerate(stream(make, waiting, workers), start=1):
-        context.progress(done + count, len(jobs), "units")
+    for number in stream(make, waiting, workers, weights):
+        count, done = count + 1, done + weights[number]
+        context.progress(done, total, f"{count} of {len(jobs)} units")
     return [folder / job.folder for job in jobs]
 
 
