@@ -81,5 +81,5 @@ class Config(StageConfig):
 
 
 STAGE = Stage(
-    name="examples", kind="examples", version=1, config=Config, entry="stages.examples.run:run"
+    name="examples", kind="examples", version=2, config=Config, entry="stages.examples.run:run"
 )

@@ -1,4 +1,4 @@
-"""Problems about the form of the answer: repeat, reverse, bracket, capitals, a sentence's ending.
+"""Problems about the form of the answer: a word repeated, words in brackets, how a sentence ends.
 
 A verifier `{"kind": "constraint", "rules": [...]}` holds rules, each a dict with the key "rule",
 that are applied to the stripped completion. All must hold; the share that does is the score.
@@ -30,18 +30,15 @@ Rules = list[dict[str, Any]]
 
 PROMPTS = {
     ("repeat", "en"): "Write the word {a} {n} times, separated by commas.",
-    ("reverse", "en"): "Write these words in reverse order: {a}, {b}, {c}.",
     ("brackets", "en"): "Write {a} and {b}, each in square brackets.",
-    ("capitals", "en"): "Write {a} {b} in capital letters.",
     ("sentence", "en"): "Write a sentence with {a} and {b} that ends with an exclamation mark.",
     ("repeat", "zh"): full_width("把“{a}”写{n}遍,用逗号隔开。"),
-    ("reverse", "zh"): full_width("倒过来写这些词:{a},{b},{c}。"),
     ("brackets", "zh"): "把{a}和{b}分别放进方括号。",
 }
 KINDS = {
     language: tuple(kind for kind, of in PROMPTS if of == language) for language in ("en", "zh")
 }
-_WORDS_NEEDED = {"repeat": 1, "reverse": 3, "brackets": 2, "capitals": 2, "sentence": 2}
+_WORDS_NEEDED = {"repeat": 1, "brackets": 2, "sentence": 2}
 
 
 def _repeat(words: list[str], times: int, language: str) -> tuple[str, Rules]:
@@ -50,22 +47,10 @@ def _repeat(words: list[str], times: int, language: str) -> tuple[str, Rules]:
     return comma(language).join(items), [{"rule": "items", "items": items, "separator": separator}]
 
 
-def _reverse(words: list[str], times: int, language: str) -> tuple[str, Rules]:
-    items = words[::-1]
-    separator = comma(language).strip()
-    return comma(language).join(items), [{"rule": "items", "items": items, "separator": separator}]
-
-
 def _brackets(words: list[str], times: int, language: str) -> tuple[str, Rules]:
     boxed = [f"[{word}]" for word in words]
     rules: Rules = [{"rule": "contains", "text": box, "times": 1} for box in boxed]
     return " ".join(boxed), [*rules, {"rule": "words", "least": 1, "most": 4}]
-
-
-def _capitals(words: list[str], times: int, language: str) -> tuple[str, Rules]:
-    text = " ".join(words).upper()
-    return text, [{"rule": "upper_case"}, {"rule": "contains", "text": text, "times": 1},
-                  {"rule": "words", "least": 2, "most": 3}]  # fmt: skip
 
 
 def _sentence(words: list[str], times: int, language: str) -> tuple[str, Rules]:
@@ -79,9 +64,7 @@ def _sentence(words: list[str], times: int, language: str) -> tuple[str, Rules]:
 
 _MAKERS: dict[str, Callable[[list[str], int, str], tuple[str, Rules]]] = {
     "repeat": _repeat,
-    "reverse": _reverse,
     "brackets": _brackets,
-    "capitals": _capitals,
     "sentence": _sentence,
 }
 
@@ -98,7 +81,7 @@ def draw_operands(random: Random, kind: str, split: str, language: str) -> tuple
     """
     while True:
         nouns = random.sample(NOUNS, _WORDS_NEEDED[kind])
-        times = random.randint(2, 5) if kind == "repeat" else 0
+        times = random.randint(2, 4) if kind == "repeat" else 0
         if split_of(_operands([noun["en"] for noun in nouns], times)) == split:
             return [noun[language] for noun in nouns], times
 
