@@ -37,6 +37,7 @@ chaos: $(READY)
 	$(BIN)/python -m pytest -m chaos
 
 bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -m tests.bench
 
 lint: $(READY)
