@@ -74,9 +74,10 @@ def _stream_with_ray(
     make_worker: MakeWorker, items: Sequence[Any], shares: Sequence[Sequence[int]], workers: int
 ) -> Iterator[int]:
     import ray
+    import ray.data  # sets its logger's level, so ours comes after
     from ray.exceptions import RayTaskError
 
-    # Ray Data warns that its bars are off and of its own defaults, at every run.
+    # Ray Data tells of its plan and warns that its bars are off, at every run.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     work = ray.put((make_worker, items, shares))  # once, not in each actor's arguments
