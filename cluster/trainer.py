@@ -275,8 +275,9 @@ def _watched(board: _Board, progress: Progress | None) -> Iterator[None]:
     stop = threading.Event()
 
     def poll() -> None:
-        seen = None
-        while not stop.wait(POLL_S):
+        seen, stopped = None, False
+        while not stopped:
+            stopped = stop.wait(POLL_S)  # and read once more: the last report is news too
             if (now := board.progress()) is not None and now != seen:
                 seen = now
                 progress(*now)
