@@ -145,3 +145,17 @@ def test_examples_of_the_wrong_kind_are_the_users_error(
 
     with pytest.raises(UserError, match=r"conversations\.jsonl does not exist"):
         _train(sft_run, parents | {"examples": str(tmp_path)}, tmp_path / "s")
+
+
+def test_sfts_loss_on_answers_alone_is_trls(parents: dict[str, str], tmp_path: Path) -> None:
+    """Same data, same seed: the loss of every step, with and without projecting the prompts."""
+    from stages.align import sft_run
+
+    _train(sft_run, parents, tmp_path / "ours", steps=6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sft_run, "on_answers_only", lambda trainer: trainer)
+        _train(sft_run, parents, tmp_path / "trl", steps=6)
+    ours, trls = _log(tmp_path / "ours"), _log(tmp_path / "trl")
+    assert [line["loss"] for line in ours] == pytest.approx(
+        [line["loss"] for line in trls], abs=1e-5
+    )
