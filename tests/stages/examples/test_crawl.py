@@ -118,17 +118,19 @@ def test_good_pages_are_unlike_each_other(crawl):
     assert max(jaccard(a, b) for i, a in enumerate(sets) for b in sets[:i]) < 0.3
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_quality_filters_keep_the_good_and_refuse_the_planted(crawl, language):
+def test_quality_filters_keep_the_good_and_refuse_the_planted(crawl):
     _, _, truth, _ = crawl
     filters = QualityFilters()
-    kept: dict[str, list[bool]] = {}
+    kept: dict[tuple[str, str], list[bool]] = {}
     for row in truth:
-        if row["language"] == language:
-            verdict = filters.verdict(row["text"], language)
-            kept.setdefault(row["kind"], []).append(verdict.kept)
-    assert sum(kept["good"]) >= 0.93 * len(kept["good"])
-    assert not any(kept["spam"]) and not any(kept.get("gibberish", []))
+        verdict = filters.verdict(row["text"], row["language"])
+        kept.setdefault((row["kind"], row["language"]), []).append(verdict.kept)
+    for language in ("en", "zh"):
+        good = kept["good", language]
+        assert sum(good) >= 0.93 * len(good)
+    refused = [k for (kind, _), all_kept in kept.items() if kind in ("spam", "gibberish")
+               for k in all_kept]  # fmt: skip
+    assert len(refused) >= 5 and not any(refused)
 
 
 def test_evaluation_occurs_in_leaks_only(crawl):
