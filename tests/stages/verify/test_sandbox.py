@@ -104,9 +104,9 @@ def f():
         except OSError:
             pass
     heavy = [name for name in ("torch", "ray", "numpy", "stages") if name in sys.modules]
-    return [dict(os.environ), len(held), heavy, sys.argv[1:] and os.path.exists("/work/main")]
+    return [dict(os.environ), len(held), heavy]
 """
-    environment, descriptors, heavy, _ = value(sandbox, code)  # type: ignore[misc]
+    environment, descriptors, heavy = value(sandbox, code)  # type: ignore[misc]
     assert environment == {}
     assert descriptors == 1
     assert heavy == []
