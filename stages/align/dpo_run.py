@@ -36,7 +36,7 @@ def train(job: dict[str, Any]) -> None:
     losses: dict[str, Any] = {}
     if config.supervised:
         losses = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, config.supervised]}
-    trainer = tune.counted(DPOTrainer, meter)(
+    trainer = tune.counted(DPOTrainer, meter, config)(
         model=model,
         ref_model=None if config.lora else load(),
         args=DPOConfig(**tune.arguments(job, config, config.steps), beta=config.beta, **losses),

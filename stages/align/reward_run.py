@@ -33,7 +33,7 @@ def train(job: dict[str, Any]) -> None:
         job["model"], num_labels=1, dtype="float32", pad_token_id=tokenizer.pad_token_id
     )
     meter = tune.Meter(6 * model.num_parameters())
-    trainer = tune.counted(RewardTrainer, meter)(
+    trainer = tune.counted(RewardTrainer, meter, config)(
         model=model,
         args=RewardConfig(
             **tune.arguments(job, config, config.steps), center_rewards_coefficient=config.centre

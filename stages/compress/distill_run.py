@@ -10,17 +10,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from trl import SFTTrainer
 from trl.experimental.gkd import GKDTrainer
 
 from cluster.errors import UserError
 from cluster.trainer import report
 from stages.compress.distill import Config
 from stages.stage import Context, Inputs, Metrics
+from stages.tune.answers import AnswersOnly, answer_logits
 from stages.tune.examples import conversations
 from stages.tune.fine_tuning import fine_tune
-
-IGNORED = -100
 
 
 def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
@@ -51,7 +49,7 @@ def train(job: dict[str, Any]) -> None:
         flops_per_token += 2 * teacher.num_parameters()
     meter = tune.Meter(flops_per_token, job["flops_budget"])
     steps = tune.planned_steps(config, tokenizer, rows, meter)
-    trainer = tune.counted(Distiller, meter)(
+    trainer = tune.counted(Distiller, meter, config)(
         model=student,
         args=SFTConfig(**tune.arguments(job, config, steps), assistant_only_loss=True),
         train_dataset=Dataset.from_list(rows[: steps * config.batch_rows]),
@@ -66,10 +64,10 @@ def train(job: dict[str, Any]) -> None:
     report(metrics, steps, steps, "trained")
 
 
-class Distiller(SFTTrainer):
+class Distiller(AnswersOnly):
     """SFTTrainer whose training loss also follows a teacher; evaluation stays plain likelihood."""
 
-    teacher: nn.Module | None = None
+    teacher: Any = None
 
     def teach(self, teacher: nn.Module | None, alpha: float, temperature: float) -> None:
         """Take a teacher (None: train without)."""
@@ -86,19 +84,14 @@ class Distiller(SFTTrainer):
     ) -> Any:
         if self.teacher is None or not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        sequence = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        outputs = model(**sequence)
+        logits_nv, labels_n = self.answer_logits(model, inputs)
         with torch.no_grad():
-            teacher_logits = self.teacher(**sequence).logits
-        labels = inputs["labels"][:, 1:]
-        answer = labels != IGNORED
+            head = self.teacher.get_output_embeddings()
+            teacher_logits_nv, _ = answer_logits(self.teacher, head, inputs)
         loss = distillation_loss(
-            outputs.logits[:, :-1][answer], teacher_logits[:, :-1][answer], labels[answer],
-            self.alpha, self.temperature,
-        )  # fmt: skip
-        if num_items_in_batch is not None:  # the mean of the whole accumulated batch
-            loss = loss * answer.sum() / num_items_in_batch
-        return (loss, outputs) if return_outputs else loss
+            logits_nv, teacher_logits_nv, labels_n, self.alpha, self.temperature
+        )
+        return loss * self.weight(len(labels_n), num_items_in_batch)
 
 
 def distillation_loss(

@@ -34,6 +34,7 @@ class FineTuning(StageConfig):
     steps: int = duration(default=200, ge=1)
     batch_rows: int = Field(default=32, ge=1)
     sequence_length: int = Field(default=256, ge=8)
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)

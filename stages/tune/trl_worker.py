@@ -26,6 +26,7 @@ from transformers import (
 
 from cluster.trainer import report
 from model import pretrained
+from model.optimizer import build_optimizer
 from model.transformer import Transformer
 from stages.tune.examples import Row
 from stages.tune.fine_tuning import MODEL, FineTuning
@@ -59,10 +60,19 @@ class Meter:
         return self.budget is not None and self.flops >= self.budget
 
 
-def counted(trainer_class: Any, meter: Meter) -> Any:
-    """The trainer with its training step counted by `meter`."""
+def counted(trainer_class: Any, meter: Meter, config: FineTuning) -> Any:
+    """The trainer with its training step counted by `meter` and the optimizer of `config`."""
 
     class Counted(trainer_class):
+        def create_optimizer(self, *model: Any) -> torch.optim.Optimizer:
+            if config.optimizer == "adamw":
+                return super().create_optimizer(*model)
+            # Here, not before: by now adapters are in place and their weights are known.
+            self.optimizer = build_optimizer(
+                self.model, config.learning_rate, config.weight_decay, config.optimizer
+            )
+            return self.optimizer
+
         def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any) -> torch.Tensor:
             meter.tokens += inputs["input_ids"].numel()
             return super().training_step(model, inputs, *rest)
