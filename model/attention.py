@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import ModelConfig
+from model.cpu_attention import attend_by_products, prefers_products
 from model.layers import RMSNorm, Rotary, rotate
 
 
@@ -145,6 +146,9 @@ def _attend(
         grouped = queries_bhtd.view(rows, keys_bksd.shape[1], -1, head_dim)
         out = F.scaled_dot_product_attention(grouped, keys_bksd, values_bksd, attn_mask=mask)
         return out.reshape(rows, 1, heads * head_dim)
+    if prefers_products(queries_bhtd):
+        out = attend_by_products(queries_bhtd, keys_bksd, values_bksd, mask, head_dim**-0.5)
+        return out.transpose(1, 2).reshape(rows, length, heads * head_dim)
     out = F.scaled_dot_product_attention(
         queries_bhtd,
         keys_bksd,

@@ -29,7 +29,7 @@ def train(job: dict[str, Any]) -> None:
     rows, heldout = preferences(job, config)
 
     def load() -> Any:
-        return AutoModelForCausalLM.from_pretrained(job["model"], dtype="float32")
+        return tune.load_model(AutoModelForCausalLM, job["model"], config)
 
     model = load()
     meter = tune.Meter((6 + 2) * model.num_parameters())

@@ -29,9 +29,10 @@ def train(job: dict[str, Any]) -> None:
     rows, heldout = preferences(job, config)
     tokenizer = tune.load_tokenizer(job["model"])
     set_seed(job["seed"])  # the head is new
-    model = AutoModelForSequenceClassification.from_pretrained(
-        job["model"], num_labels=1, dtype="float32", pad_token_id=tokenizer.pad_token_id
-    )
+    model = tune.load_model(
+        AutoModelForSequenceClassification, job["model"], config,
+        num_labels=1, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
     meter = tune.Meter(6 * model.num_parameters())
     trainer = tune.counted(RewardTrainer, meter, config)(
         model=model,

@@ -28,7 +28,7 @@ def train(job: dict[str, Any]) -> None:
     config = Config.model_validate(job["config"])
     rows, heldout = conversations(job, config)
     tokenizer = tune.load_tokenizer(job["model"])
-    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype="float32")
+    model = tune.load_model(AutoModelForCausalLM, job["model"], config)
     meter = tune.Meter(6 * model.num_parameters(), job["flops_budget"])
     steps = tune.planned_steps(config, tokenizer, rows, meter)
     trainer = tune.counted(AnswersOnly, meter, config)(

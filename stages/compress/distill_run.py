@@ -39,12 +39,12 @@ def train(job: dict[str, Any]) -> None:
     config = Config.model_validate(job["config"])
     rows, heldout = conversations(job, config)
     tokenizer = tune.load_tokenizer(job["model"])
-    student = AutoModelForCausalLM.from_pretrained(job["model"], dtype="float32")
+    student = tune.load_model(AutoModelForCausalLM, job["model"], config)
     keep_layers(student, config.layers)
     flops_per_token = 6 * student.num_parameters()
     teacher = None
     if job["teacher"] is not None:
-        teacher = AutoModelForCausalLM.from_pretrained(job["teacher"], dtype="float32")
+        teacher = tune.load_model(AutoModelForCausalLM, job["teacher"], config)
         check_vocabulary(student, teacher, job["teacher"])
         flops_per_token += 2 * teacher.num_parameters()
     meter = tune.Meter(flops_per_token, job["flops_budget"])

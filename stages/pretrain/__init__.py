@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from stages.stage import Stage, StageConfig, duration, execution, parent
 from stages.tune.parallel import Parallel
+from stages.tune.precision import Precision
 
 DECAY_FRACTION = 0.3
 """The part of a warmup-stable-decay run in which the learning rate falls."""
@@ -61,7 +62,7 @@ class Config(StageConfig):
     clip_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm. With muon there is nothing to clip: its updates have
     one size."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     heldout_tokens: int = Field(default=1 << 16, ge=1)
     parallel: Parallel = execution(Parallel())
     checkpoint_every: int = execution(200, ge=1)

@@ -33,6 +33,7 @@ from stages.tune.checkpoint import (
 )
 from stages.tune.engine import LEARNING_RATE_SCALE, StepGuard, client_optimizer, start_engine
 from stages.tune.journal import Journal
+from stages.tune.precision import uses_bfloat16
 
 REPORT_S = 2.0
 NORM_NAMES = {"adamw": "gradient_norm", "muon": "update_norm"}
@@ -168,7 +169,7 @@ class _Run:
         """Summed loss in nats of some rows."""
         input_ids, labels, document_ids = rows
         model = self.engine.module
-        bfloat16 = self.config.precision == "bfloat16"
+        bfloat16 = uses_bfloat16(self.config.precision, self.config.parallel.gpu)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
             hidden = model.hidden(input_ids, document_ids)
             loss_sum, _ = cross_entropy(hidden, model.lm_head.weight.to(hidden.dtype), labels)

@@ -17,6 +17,7 @@ from cluster.trainer import run_workers
 from stages.stage import Context, Inputs, Metrics, StageConfig, duration, execution, one
 from stages.tune.journal import LOG, TENSORBOARD
 from stages.tune.parallel import Parallel
+from stages.tune.precision import Precision
 
 MODEL = "model"
 
@@ -40,6 +41,7 @@ class FineTuning(StageConfig):
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     clip_norm: float = Field(default=1.0, gt=0)
+    precision: Precision = "auto"
     examples_limit: int | None = Field(default=None, ge=1)
     heldout_limit: int = Field(default=256, ge=1)
     lora: LoRA | None = None

@@ -31,6 +31,7 @@ from model.transformer import Transformer
 from stages.tune.examples import Row
 from stages.tune.fine_tuning import MODEL, FineTuning
 from stages.tune.journal import Journal
+from stages.tune.precision import uses_bfloat16
 
 COMPLETE = "complete.json"
 LOG_EVERY = 5
@@ -101,7 +102,7 @@ def arguments(job: dict[str, Any], config: FineTuning, steps: int) -> dict[str, 
         "max_length": config.sequence_length,
         "optim": "adamw_torch_fused",
         "use_cpu": not gpu,
-        "bf16": gpu,
+        "bf16": uses_bfloat16(config.precision, gpu),
         "gradient_checkpointing": False,
         "logging_steps": min(LOG_EVERY, steps),
         "logging_nan_inf_filter": False,
@@ -114,6 +115,15 @@ def arguments(job: dict[str, Any], config: FineTuning, steps: int) -> dict[str, 
         "ddp_find_unused_parameters": False,
         "seed": job["seed"],
     }
+
+
+def load_model(auto_class: Any, folder: str, config: FineTuning, **fields: Any) -> Any:
+    """A Hugging Face model with float32 weights to train, or to follow in training."""
+    gpu = config.parallel.gpu
+    if uses_bfloat16(config.precision, gpu) and not gpu:
+        # torch's fused attention has no fast backward pass in bfloat16 on a CPU.
+        fields["attn_implementation"] = "eager"
+    return auto_class.from_pretrained(folder, dtype="float32", local_files_only=True, **fields)
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
