@@ -15,6 +15,7 @@ from trl.experimental.gkd import GKDTrainer
 from cluster.errors import UserError
 from cluster.trainer import report
 from stages.compress.distill import Config
+from stages.compress.teacher_answers import answered
 from stages.stage import Context, Inputs, Metrics
 from stages.tune.answers import AnswersOnly, answer_logits
 from stages.tune.examples import conversations
@@ -49,10 +50,13 @@ def train(job: dict[str, Any]) -> None:
         flops_per_token += 2 * teacher.num_parameters()
     meter = tune.Meter(flops_per_token, job["flops_budget"])
     steps = tune.planned_steps(config, tokenizer, rows, meter)
+    rows = rows[: steps * config.batch_rows]
+    if config.answers == "teacher":
+        rows, meter.used_before = answered(rows, job["teacher"], config.max_new_tokens)
     trainer = tune.counted(Distiller, meter, config)(
         model=student,
         args=SFTConfig(**tune.arguments(job, config, steps), assistant_only_loss=True),
-        train_dataset=Dataset.from_list(rows[: steps * config.batch_rows]),
+        train_dataset=Dataset.from_list(rows),
         eval_dataset=Dataset.from_list(heldout),
         processing_class=tokenizer,
         peft_config=tune.lora_config(config, "CAUSAL_LM"),
