@@ -100,6 +100,33 @@ def test_a_cut_sft_run_ends_as_an_undisturbed_one(parents: dict[str, str], tmp_p
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_muon_steps_the_matrices_by_one_size(parents: dict[str, str], tmp_path: Path) -> None:
+    """One step at rate r, no warmup: an orthogonal matrix times 0.2 r sqrt(larger side)."""
+    from stages.align import sft_run
+
+    rate = 0.01
+    _train(
+        sft_run, parents, tmp_path, steps=1, optimizer="muon", learning_rate=rate,
+        warmup_fraction=0, precision="float32",
+    )  # fmt: skip
+    before, after = pretrained.load(parents["model"]), pretrained.load(tmp_path / "model")
+    for name, start in before.state_dict().items():
+        if name.endswith("_proj.weight"):
+            change = (after.state_dict()[name] - start).double()
+            sizes = torch.linalg.svdvals(change) / (0.2 * rate * max(change.shape) ** 0.5)
+            assert sizes.max() < 1.3 and sizes.median() > 0.6, name
+
+
+def test_bfloat16_learns_what_float32_does(parents: dict[str, str], tmp_path: Path) -> None:
+    from stages.align import sft_run
+
+    wide = _train(sft_run, parents, tmp_path / "32", precision="float32")
+    narrow = _train(sft_run, parents, tmp_path / "16", precision="bfloat16")
+    assert narrow["heldout_loss"] == pytest.approx(wide["heldout_loss"], rel=0.05)
+    losses = [[line["loss"] for line in _log(tmp_path / bits)] for bits in ("32", "16")]
+    assert losses[0] != losses[1]  # it was not the same computation
+
+
 def test_low_rank_adapters_are_merged(parents: dict[str, str], tmp_path: Path) -> None:
     from stages.align import sft_run
 
@@ -149,12 +176,14 @@ def test_examples_of_the_wrong_kind_are_the_users_error(
 
 def test_sfts_loss_on_answers_alone_is_trls(parents: dict[str, str], tmp_path: Path) -> None:
     """Same data, same seed: the loss of every step, with and without projecting the prompts."""
+    from trl import SFTTrainer
+
     from stages.align import sft_run
 
-    _train(sft_run, parents, tmp_path / "ours", steps=6)
+    _train(sft_run, parents, tmp_path / "ours", steps=6, precision="float32")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sft_run, "on_answers_only", lambda trainer: trainer)
-        _train(sft_run, parents, tmp_path / "trl", steps=6)
+        patch.setattr("stages.tune.answers.AnswersOnly", SFTTrainer)
+        _train(sft_run, parents, tmp_path / "trl", steps=6, precision="float32")
     ours, trls = _log(tmp_path / "ours"), _log(tmp_path / "trl")
     assert [line["loss"] for line in ours] == pytest.approx(
         [line["loss"] for line in trls], abs=1e-5

@@ -10,7 +10,8 @@ import torch
 
 from cluster.errors import UserError
 from model import pretrained
-from tests.stages.small import write_examples, write_model
+from model.tokenizer import Tokenizer
+from tests.stages.small import sums, write_examples, write_model
 
 
 def test_the_loss_is_the_formula() -> None:
@@ -68,3 +69,33 @@ def test_more_layers_than_there_are_is_the_users_error(tmp_path: Path, one_rank:
     write_examples(tmp_path / "examples")
     with pytest.raises(UserError, match="layers is 3, but the model to be cut has 2"):
         _run(tmp_path, teacher=False, layers=3)
+
+
+def test_a_student_learns_the_teachers_answers(tmp_path: Path, one_rank: Path) -> None:
+    """The teacher's greedy words, found here one forward pass a token, stand where others did."""
+    from stages.compress.teacher_answers import answered
+
+    teacher = pretrained.load(write_model(tmp_path / "model"))
+    tokenizer = Tokenizer.load(tmp_path / "model")
+    rows = [{"messages": row["messages"]} for row in sums(6, 3)]
+    found, flops = answered(rows, str(tmp_path / "model"), max_new_tokens=24)
+    assert flops > 0 and len(found) == len(rows)
+    for row, given in zip(found, rows, strict=True):
+        assert row["messages"][:-1] == given["messages"][:-1]
+        prompt, _ = tokenizer.encode_chat(given["messages"][:-1], add_generation_prompt=True)
+        ids = list(prompt)
+        while (len(ids) < len(prompt) + 24 and ids[-1] not in tokenizer.stop_ids) or ids == prompt:
+            with torch.no_grad():
+                ids.append(int(teacher(torch.tensor([ids]))[0, -1].argmax()))
+        ended = ids[-1] in tokenizer.stop_ids
+        expected = (
+            tokenizer.decode(ids[len(prompt) : -1]) if ended else given["messages"][-1]["content"]
+        )
+        assert row["messages"][-1] == {"role": "assistant", "content": expected}
+
+
+def test_answers_of_no_teacher_are_refused() -> None:
+    from stages.compress.distill import Config
+
+    with pytest.raises(ValueError, match="answers is teacher, but there is none"):
+        Config.model_validate({"model": "m", "examples": "e", "layers": 1, "answers": "teacher"})
