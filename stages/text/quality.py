@@ -25,15 +25,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from datatrove.data import Document
-from datatrove.pipeline.filters import (
-    C4QualityFilter,
-    FineWebQualityFilter,
-    GopherQualityFilter,
-)
 from datatrove.pipeline.filters.base_filter import BaseFilter
 
 from cluster.errors import UserError
-from stages.text.repetition import RepetitionFilter
+from stages.text.c4 import C4Filter, FineWebFilter
+from stages.text.gopher import QualityFilter, RepetitionFilter
 from stages.text.words import word_tokenizer
 
 Profile = Literal["web", "prose", "none"]
@@ -41,10 +37,12 @@ Overrides = Mapping[str, Mapping[str, Any]]
 
 FILTERS: dict[str, type[BaseFilter]] = {
     "gopher_repetition": RepetitionFilter,
-    "gopher_quality": GopherQualityFilter,
-    "c4": C4QualityFilter,
-    "fineweb": FineWebQualityFilter,
+    "gopher_quality": QualityFilter,
+    "c4": C4Filter,
+    "fineweb": FineWebFilter,
 }
+STOCK: dict[str, type[BaseFilter]] = {name: fast.__mro__[1] for name, fast in FILTERS.items()}
+"""datatrove's own class behind each filter: what ours are compared with."""
 _CHINESE_STOP_WORDS = [
     "的",
     "了",
@@ -146,11 +144,11 @@ def check_overrides(overrides: Mapping[str, Overrides]) -> None:
                 raise UserError(
                     f"quality.{language}.{name}: no such filter; there are {', '.join(FILTERS)}"
                 )
-            known = set(inspect.signature(FILTERS[name].__init__).parameters)
+            known = set(inspect.signature(STOCK[name].__init__).parameters)
             known -= {"self", "exclusion_writer", "language"}
             for argument in set(arguments) - known:
                 raise UserError(
-                    f"quality.{language}.{name}.{argument}: datatrove's {FILTERS[name].__name__}"
+                    f"quality.{language}.{name}.{argument}: datatrove's {STOCK[name].__name__}"
                     f" has no such setting; it has {', '.join(sorted(known))}"
                 )
 

@@ -45,7 +45,7 @@ def stock() -> Callable[[str, str], Answer]:
     """datatrove's filters as they come, with our settings."""
     filters = {
         language: [
-            (name, quality.FILTERS[name](language=DATATROVE_LANGUAGE[language], **arguments))
+            (name, quality.STOCK[name](language=DATATROVE_LANGUAGE[language], **arguments))
             for name, arguments in quality.settings(language, "web").items()
         ]
         for language in ("en", "zh")
