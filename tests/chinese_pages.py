@@ -13,7 +13,7 @@ from stages.examples import planted
 from stages.examples.pages.write import write_page
 from stages.text.language import identify
 from tests.real_text import HANDBOOK, members, page_text
-from tests.stages.text.test_quality import GOOD_CHINESE
+from tests.sample_texts import GOOD_CHINESE
 
 Labelled = tuple[str, str]
 """Where a page is from or what is bad about it, and its text."""

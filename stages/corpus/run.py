@@ -12,6 +12,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,8 @@ from cluster.errors import UserError
 from stages.corpus import Config
 from stages.corpus.duplicates import PartitionWorker, Units, duplicate_reasons, survivors_of
 from stages.corpus.ledger import Ledger
+from stages.corpus.boilerplate import LineCounter, repeated_lines
+from stages.corpus.screen import check_screening, screen_settings
 from stages.corpus.sources import Job, find_jobs
 from stages.corpus.stream import stream
 from stages.corpus.truth import measure, read_truth
@@ -31,19 +34,19 @@ from stages.stage import Context, Inputs, Metrics, StageConfig, several
 from stages.tasks.problem import read_problems
 from stages.text.decontamination import Decontaminator, certificate
 from stages.text.documents import Document, read_file, write_documents
-from stages.text.language import check_languages
 from stages.text.quality import check_overrides
 
 
 def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     """Write the corpus into `context.out`; returns the metrics."""
     config = cast(Config, config)
-    check_languages(config.languages)
+    check_screening(config, config.languages)
     check_overrides(config.quality)
     crawls = several(inputs, "crawls")
     jobs = find_jobs(crawls, config.sources)
     settings = _settings(config, several(inputs, "decontaminate"))
     workers = _workers(config, context)
+    settings = _with_boilerplate(jobs, settings, context, workers)
     folders = _read_units(jobs, settings, context, workers)
     reasons = _find_duplicates(folders, config, context, workers)
     return _write_corpus(config, settings, crawls, folders, reasons, context)
@@ -64,7 +67,28 @@ def _settings(config: Config, problems: Sequence[Artifact]) -> Settings:
         samples_per_reason=config.samples_per_reason,
         evaluation=tuple(evaluation),
         training=tuple(training),
+        screen=screen_settings(config),
     )
+
+
+def _with_boilerplate(
+    jobs: Sequence[Job], settings: Settings, context: Context, workers: int
+) -> Settings:
+    """The settings with the hosts' repeated lines, which are found first if they are asked for."""
+    pages = settings.screen.boilerplate_pages
+    if not pages:
+        return settings
+    folder = context.scratch / "lines"
+    folder.mkdir(exist_ok=True)
+    out = context.scratch / "boilerplate.npy"
+    if not out.exists():
+        counts = [folder / f"{job.folder}.npy" for job in jobs]
+        waiting = [job for job, path in zip(jobs, counts, strict=True) if not path.exists()]
+        weights = [float(job.weight()) for job in waiting]
+        for _ in stream(partial(LineCounter, settings, folder), waiting, workers, weights):
+            pass
+        repeated_lines(counts, pages, out)
+    return replace(settings, boilerplate=out)
 
 
 def _workers(config: Config, context: Context) -> int:

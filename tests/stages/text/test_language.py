@@ -17,7 +17,7 @@ from stages.text.language import (
     load_model,
 )
 from tests.real_text import SHARED, needs_shared
-from tests.stages.text.test_quality import GOOD_CHINESE, GOOD_ENGLISH
+from tests.sample_texts import GOOD_CHINESE, GOOD_ENGLISH
 
 TRADITIONAL = "這本書是關於電腦網路與資料庫的實務經驗，讀者會學習許多技術。"
 SIMPLIFIED = "这本书是关于电脑网络与数据库的实务经验，读者会学习许多技术。"
