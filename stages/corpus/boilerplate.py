@@ -1,8 +1,8 @@
 """Finds every host's boilerplate over all units, before the units are judged.
 
 One worker counts the lines of one unit and commits the counts; they are added up a sixteenth of the
-keys at a time, so no process holds them all. Only runs when `boilerplate_pages` asks for it: it reads
-and extracts everything once more.
+keys at a time, so no process holds them all. Only runs when `boilerplate_pages` asks for it: it
+reads and extracts everything once more.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def repeated_lines(counts: Sequence[Path], pages: int, out: Path) -> Path:
 def _slice(rows: np.ndarray, partition: int) -> np.ndarray:
     """The rows whose keys begin with these four bits."""
     first, last = (
-        rows.shape[0] if end == _PARTITIONS else int(np.searchsorted(rows[:, 0], np.uint64(end << 60)))
+        rows.shape[0]
+        if end == _PARTITIONS
+        else int(np.searchsorted(rows[:, 0], np.uint64(end << 60)))
         for end in (partition, partition + 1)
     )
     return np.asarray(rows[first:last])

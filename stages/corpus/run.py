@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 from cluster.artifact import Artifact
 from cluster.errors import UserError
 from stages.corpus import Config
+from stages.corpus.boilerplate import LineCounter, repeated_lines
 from stages.corpus.duplicates import PartitionWorker, Units, duplicate_reasons, survivors_of
 from stages.corpus.ledger import Ledger
-from stages.corpus.boilerplate import LineCounter, repeated_lines
-from stages.corpus.screen import check_screening, screen_settings
+from stages.corpus.screen import check_screening, quality_overrides, screen_settings
 from stages.corpus.sources import Job, find_jobs
 from stages.corpus.stream import stream
 from stages.corpus.truth import measure, read_truth
@@ -41,7 +41,7 @@ def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     """Write the corpus into `context.out`; returns the metrics."""
     config = cast(Config, config)
     check_screening(config, config.languages)
-    check_overrides(config.quality)
+    check_overrides(quality_overrides(config))
     crawls = several(inputs, "crawls")
     jobs = find_jobs(crawls, config.sources)
     settings = _settings(config, several(inputs, "decontaminate"))
@@ -61,7 +61,7 @@ def _settings(config: Config, problems: Sequence[Artifact]) -> Settings:
     return Settings(
         languages=tuple(config.languages),
         language_threshold=config.language_threshold,
-        quality={language: dict(filters) for language, filters in config.quality.items()},
+        quality=quality_overrides(config),
         mask_personal_data=config.mask_personal_data,
         max_page_bytes=config.max_page_bytes,
         samples_per_reason=config.samples_per_reason,
@@ -277,6 +277,9 @@ def _metrics(books: _Books, out: Path) -> Metrics:
         },
         **dict(sorted(books.counts.items())),
     }
+    certified = json.loads((out / "decontamination.json").read_text(encoding="utf-8"))
+    if certified["texts"]:
+        metrics["decontamination"] = certified
     if (out / "truth.json").exists():
         truth = json.loads((out / "truth.json").read_text(encoding="utf-8"))
         names = ("quality", "dedup", "decontamination", "personal_data", "kept")

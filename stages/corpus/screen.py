@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from cluster.errors import UserError
 from stages.corpus.screening import Screening
 from stages.text import language, privacy
 from stages.text.blocklists import UrlBlocklist, WordLists, WordListSource
 from stages.text.privacy import Action
+
+if TYPE_CHECKING:
+    from stages.corpus import Config
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,20 @@ def check_screening(config: Screening, languages: Sequence[str]) -> None:
             f"word_lists names languages {', '.join(sorted(stray))}, but languages are"
             f" {', '.join(languages)}: no page would meet those lists"
         )
+
+
+def quality_overrides(config: Config) -> dict[str, dict[str, dict[str, Any]]]:
+    """Language -> filter -> settings: FineWeb-2's if a folder is named, then the config's own."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    if config.fineweb2:
+        from stages.text.fineweb2 import load_settings
+
+        found = load_settings(config.fineweb2, config.languages)
+    for code, filters in config.quality.items():
+        of_language = found.setdefault(code, {})
+        for name, arguments in filters.items():
+            of_language[name] = {**of_language.get(name, {}), **arguments}
+    return found
 
 
 class Screen:

@@ -35,7 +35,10 @@ class Screening(StageConfig):
     """Language -> probability that a page of it must reach. A language without one is taken when
     `language_threshold` is reached, or no other is likelier."""
     language_model: str | None = None
-    """A fastText model's file (GlotLID, lid.176) instead of the built-in model; extra `fasttext`."""
+    """A fastText model's file (GlotLID, lid.176) instead of the built-in one; extra `fasttext`."""
+    fineweb2: str | None = None
+    """FineWeb-2's `configs` folder: its tuned filter settings for every language that has a file
+    there; `quality` still overrides them."""
     blocked_domains: list[str] = Field(default_factory=list)
     """Files of domains, whose subdomains go too; or `datatrove`: the list that FineWeb used."""
     blocked_urls: list[str] = Field(default_factory=list)
@@ -79,4 +82,7 @@ def fingerprint_files(config: Screening) -> list[Any]:
                 prints.append([path.name, hashlib.file_digest(file, "sha256").hexdigest()])
         else:
             prints.append([path.name, None])
+    if config.fineweb2:
+        for path in sorted(Path(config.fineweb2).glob("*.yml")):
+            prints.append([path.name, hashlib.sha256(path.read_bytes()).hexdigest()])
     return prints

@@ -28,8 +28,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.corpus.sources import Job
 from stages.corpus.screen import Screen, ScreenSettings
+from stages.corpus.sources import Job
 from stages.text import boilerplate, charset, dedup, extraction
 from stages.text.archives import Damaged, Page, Record, Skipped
 from stages.text.decontamination import Decontaminator

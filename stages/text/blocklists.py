@@ -40,10 +40,8 @@ def _lines(path: str) -> Iterator[str]:
             f"no list at {path}: expected a text file with one entry a line, or one of the names"
             f" {DATATROVE}, {', '.join(BUNDLED)}"
         )
-    opened = gzip.open(file, "rt", encoding="utf-8", errors="replace") if file.suffix == ".gz" else (
-        file.open(encoding="utf-8", errors="replace")
-    )  # fmt: skip
-    with opened as lines:
+    read = gzip.open if file.suffix == ".gz" else open
+    with read(file, "rt", encoding="utf-8", errors="replace") as lines:
         yield from (entry for line in lines if (entry := line.split("#")[0].strip()))
 
 
@@ -96,9 +94,13 @@ def _bare(url: str) -> str:
 class UrlBlocklist:
     """Refuses pages by where they are."""
 
-    def __init__(self, domains: Sequence[str] = (), urls: Sequence[str] = (), words: Sequence[str] = ()) -> None:
+    def __init__(
+        self, domains: Sequence[str] = (), urls: Sequence[str] = (), words: Sequence[str] = ()
+    ) -> None:
         self._domains = HashSet(
-            entry.removeprefix("www.") for name in domains for entry in self._entries(name, "domains")
+            entry.removeprefix("www.")
+            for name in domains
+            for entry in self._entries(name, "domains")
         )
         self._urls = HashSet(_bare(entry) for name in urls for entry in self._entries(name, "urls"))
         self._words = frozenset(

@@ -18,7 +18,6 @@ from datatrove.pipeline.filters.c4_filters import (
 from datatrove.pipeline.filters.gopher_repetition_filter import find_duplicates
 from datatrove.utils.text import split_into_sentences, split_into_words
 
-
 _LOREM, _JAVASCRIPT = "lorem ipsum", "javascript"
 
 

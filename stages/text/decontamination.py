@@ -13,9 +13,9 @@ contaminated by an evaluation text when
   makes another question of it.
 
 Texts of fewer than `MIN_TOKENS` tokens say too little to be found ("What is 2?") and are counted in
-the certificate as not searched. A trigram that more than `COMMON` evaluation texts share is template
-too. The index is built once in every worker, and each searches its own documents: nothing is held in
-one process.
+the certificate as not searched. A trigram that more than `COMMON` evaluation texts share is
+template too. The index is built once in every worker, and each searches its own documents: nothing
+is held in one process.
 """
 
 from __future__ import annotations

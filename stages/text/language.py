@@ -2,9 +2,9 @@
 
 Chinese, Japanese and Korean are told by their scripts: kana means Japanese, hangul Korean, Han
 without either Chinese, and whether that is written simplified or traditional by the characters that
-only GB 2312 or only Big5 holds. Other texts go to py3langid, or to a fastText model by path (GlotLID,
-lid.176). The regional labels of both come out under the name of the language asked for: `yue` and
-`wuu` on a page are Chinese to a reader of `zh`.
+only GB 2312 or only Big5 holds. Other texts go to py3langid, or to a fastText model by path
+(GlotLID, lid.176). The regional labels of both come out under the name of the language asked for:
+`yue` and `wuu` on a page are Chinese to a reader of `zh`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,37 @@ _LABELS = """
     tl tr tt ug uk ur uz uzs vec vi vo wa wuu xh yo yue zh zu zxx
 """
 SAME = {
-    "yue": "zh", "wuu": "zh", "cmn": "zh", "zho": "zh", "lzh": "zh", "nan": "zh", "hak": "zh",
-    "no": "nb", "nor": "nb", "arb": "ar", "arz": "ar", "ary": "ar", "zsm": "ms", "pes": "fa",
-    "prs": "fa", "swh": "sw", "lvs": "lv", "ekk": "et", "uzn": "uz", "khk": "mn", "azj": "az",
-    "als": "sq", "npi": "ne", "ory": "or", "ydd": "yi", "plt": "mg", "kmr": "ku", "pbt": "ps",
-    "gaz": "om", "fil": "tl",
-}  # fmt: skip
+    "yue": "zh",
+    "wuu": "zh",
+    "cmn": "zh",
+    "zho": "zh",
+    "lzh": "zh",
+    "nan": "zh",
+    "hak": "zh",
+    "no": "nb",
+    "nor": "nb",
+    "arb": "ar",
+    "arz": "ar",
+    "ary": "ar",
+    "zsm": "ms",
+    "pes": "fa",
+    "prs": "fa",
+    "swh": "sw",
+    "lvs": "lv",
+    "ekk": "et",
+    "uzn": "uz",
+    "khk": "mn",
+    "azj": "az",
+    "als": "sq",
+    "npi": "ne",
+    "ory": "or",
+    "ydd": "yi",
+    "plt": "mg",
+    "kmr": "ku",
+    "pbt": "ps",
+    "gaz": "om",
+    "fil": "tl",
+}
 """Label -> the language that a reader means by it (ISO 639-3's individual languages, and models'
 regional labels)."""
 KNOWN_LANGUAGES = frozenset(_LABELS.split()) | {"nb"}

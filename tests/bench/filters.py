@@ -97,8 +97,12 @@ def compare_verdicts(pages: list[real_text.Text]) -> tuple[Counter[str], int, di
             seconds[side] += spent
         kept.update(lang for (lang, _), a in zip(part, answers["ours"], strict=True) if a[0])
         different += sum(a != b for a, b in zip(answers["ours"], answers["peer"], strict=True))
-        print(f"filters: {start + len(part)} documents, ratio so far "
-              f"{seconds['peer'] / seconds['ours']:.2f}, {different} verdicts differ", flush=True)  # fmt: skip
+        ratio = seconds["peer"] / seconds["ours"]
+        print(
+            f"filters: {start + len(part)} documents, ratio so far {ratio:.2f},"
+            f" {different} verdicts differ",
+            flush=True,
+        )
     return kept, different, seconds
 
 

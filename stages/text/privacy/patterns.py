@@ -25,7 +25,26 @@ _NAMED_SECRET = (
     r"(?i:(?:api|access|secret|auth|private)[_-]?(?:key|token|secret)|client[_-]?secret|passw(?:or)?d"
     r"|token)[\"']?\s{0,3}[=:]\s{0,3}[\"']?"
 )
-_FILE_ENDINGS = frozenset("png jpg jpeg gif svg webp ico js ts css html htm py so dll json".split())
+_FILE_ENDINGS = frozenset(
+    [
+        "png",
+        "jpg",
+        "jpeg",
+        "gif",
+        "svg",
+        "webp",
+        "ico",
+        "js",
+        "ts",
+        "css",
+        "html",
+        "htm",
+        "py",
+        "so",
+        "dll",
+        "json",
+    ]
+)
 _NOT_VERSION = (
     r"(?<![\w.:/-])(?<!version )(?<!Version )(?<!version: )(?<!release )(?<!版本 )(?<!版本)"
 )
@@ -95,51 +114,93 @@ def _degrees(text: str) -> bool:
 
 RULES: tuple[Rule, ...] = (
     _pattern("secret", rf"(?<![\w-])(?:{_KEYS})"),
-    _pattern("secret", rf"{_NAMED_SECRET}(?P<it>[\w/+.-]{{16,}}={{0,2}})", _random_looking,
-             needs=("=", ":")),
+    _pattern(
+        "secret",
+        rf"{_NAMED_SECRET}(?P<it>[\w/+.-]{{16,}}={{0,2}})",
+        _random_looking,
+        needs=("=", ":"),
+    ),
     _pattern("url_credentials", r"(?<=://)[^\s/:@<>\"']+:[^\s/:@<>\"']+(?=@[\w.-])", needs=("@",)),
     _pattern(
         "email",
         r"(?<![\w.+%-])[A-Za-z0-9_][\w.+%'-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])",
-        _address, needs=("@",),
+        _address,
+        needs=("@",),
     ),
-    _pattern("crypto_wallet", r"(?<![\w])(?:bc1|ltc1|tb1)[a-z0-9]{25,87}(?!\w)",
-             checksums.bech32_wallet, needs=("bc1", "tc1", "tb1")),
-    _pattern("crypto_wallet", r"(?<![\w])[13LMDTA9][1-9A-HJ-NP-Za-km-z]{25,34}(?!\w)",
-             checksums.base58_wallet),
+    _pattern(
+        "crypto_wallet",
+        r"(?<![\w])(?:bc1|ltc1|tb1)[a-z0-9]{25,87}(?!\w)",
+        checksums.bech32_wallet,
+        needs=("bc1", "tc1", "tb1"),
+    ),
+    _pattern(
+        "crypto_wallet",
+        r"(?<![\w])[13LMDTA9][1-9A-HJ-NP-Za-km-z]{25,34}(?!\w)",
+        checksums.base58_wallet,
+    ),
     _pattern("crypto_wallet", r"(?<![\w])0x[0-9a-fA-F]{40}(?!\w)", needs=("0x",)),
-    _pattern("resident_id", r"(?<![\dA-Za-z])[1-9]\d{16}[\dXx](?![\dA-Za-z])",
-             checksums.chinese_resident_id),
-    _pattern("passport", r"(?<![\w<])[A-Z0-9<]{9}\d[A-Z<]{3}\d{7}[MFX<]\d{7}[A-Z0-9<]{14}[\d<]\d(?![\w<])",
-             checksums.machine_readable_passport),
+    _pattern(
+        "resident_id",
+        r"(?<![\dA-Za-z])[1-9]\d{16}[\dXx](?![\dA-Za-z])",
+        checksums.chinese_resident_id,
+    ),
+    _pattern(
+        "passport",
+        r"(?<![\w<])[A-Z0-9<]{9}\d[A-Z<]{3}\d{7}[MFX<]\d{7}[A-Z0-9<]{14}[\d<]\d(?![\w<])",
+        checksums.machine_readable_passport,
+    ),
     _pattern(
         "passport",
         r"(?i:passport(?:\s(?:no|number|nr|num)\b)?\.?\s?(?:is|#|:|：)?\s?[:：]?\s?)"
         r"(?P<it>[A-Z]{1,2}\d{6,8}|\d{8,9})(?!\w)",
         needs=("assport", "ASSPORT"),
     ),
-    _pattern("passport", r"护照(?:号码|号)?(?:是|为|[:：])?\s?(?P<it>[A-Z]{1,2}\d{7,8})(?![\dA-Za-z])",
-             needs=("护照",)),
+    _pattern(
+        "passport",
+        r"护照(?:号码|号)?(?:是|为|[:：])?\s?(?P<it>[A-Z]{1,2}\d{7,8})(?![\dA-Za-z])",
+        needs=("护照",),
+    ),
     _pattern(
         "iban",
         r"(?<![A-Za-z0-9])(?:[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?"
         r"|[a-z]{2}\d{2}[a-z0-9]{11,30})(?![A-Za-z0-9])",
         checksums.iban,
     ),
-    _pattern("credit_card", r"(?<![\w.-])\d{4}(?:[ -]?\d{4}){2}[ -]?\d{1,7}(?![\w-]|\.\d)", _long_card),
-    _pattern("credit_card", r"(?<![\w.-])3[47]\d{2}[ -]?\d{6}[ -]?\d{5}(?![\w-]|\.\d)",
-             checksums.card),
+    _pattern(
+        "credit_card", r"(?<![\w.-])\d{4}(?:[ -]?\d{4}){2}[ -]?\d{1,7}(?![\w-]|\.\d)", _long_card
+    ),
+    _pattern(
+        "credit_card", r"(?<![\w.-])3[47]\d{2}[ -]?\d{6}[ -]?\d{5}(?![\w-]|\.\d)", checksums.card
+    ),
     _pattern("credit_card", r"(?<![\w.-])\d{12,19}(?![\w-]|\.\d)", checksums.card, before=_PAYMENT),
-    _pattern("social_security", r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])", checksums.social_security,
-             needs=("-",)),
-    _pattern("mac", r"(?<![\w:-])(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}(?![\w:-])",
-             needs=(":", "-")),
-    _pattern("ip", _NOT_VERSION + r"\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)", checksums.public_address,
-             needs=(".",)),
-    _pattern("ip", r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?![\w:])",
-             checksums.public_address, needs=(":",)),
-    _pattern("gps", rf"(?<![\w.]){_DEGREES}\s?[,;]\s?{_DEGREES}(?![\w.])", _degrees, needs=(".",),
-             before=_PLACE),
+    _pattern(
+        "social_security",
+        r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])",
+        checksums.social_security,
+        needs=("-",),
+    ),
+    _pattern(
+        "mac", r"(?<![\w:-])(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}(?![\w:-])", needs=(":", "-")
+    ),
+    _pattern(
+        "ip",
+        _NOT_VERSION + r"\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)",
+        checksums.public_address,
+        needs=(".",),
+    ),
+    _pattern(
+        "ip",
+        r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?![\w:])",
+        checksums.public_address,
+        needs=(":",),
+    ),
+    _pattern(
+        "gps",
+        rf"(?<![\w.]){_DEGREES}\s?[,;]\s?{_DEGREES}(?![\w.])",
+        _degrees,
+        needs=(".",),
+        before=_PLACE,
+    ),
     _pattern("gps", rf"(?<![\w.]){_DEGREES}°? ?[NS][,;]? ?{_DEGREES}°? ?[EW](?!\w)", needs=(".",)),
     _pattern(
         "gps",
@@ -148,5 +209,5 @@ RULES: tuple[Rule, ...] = (
         needs=("°",),
     ),
     Rule("phone", find_phones),
-)  # fmt: skip
+)
 KINDS = tuple(dict.fromkeys(rule.kind for rule in RULES))

@@ -30,7 +30,9 @@ def run(tmp_path: Path, as_artifact: Callable[..., Artifact]) -> Run:
     ]
     pages += [("http://bad.example.net/a", html(english(20)))]
     pages += [("http://cn.example.org/1", html(chinese(1)))]
-    pages += [("http://pii.example.org/1", html(english(30) + "\nHer card is 4111 1111 1111 1111."))]
+    pages += [
+        ("http://pii.example.org/1", html(english(30) + "\nHer card is 4111 1111 1111 1111."))
+    ]
     crawl = tmp_path / "crawl"
     for number in range(2):
         records = [record(url, body) for url, body in pages[number::2]]

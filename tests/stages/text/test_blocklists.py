@@ -24,7 +24,12 @@ def write(path: Path, *lines: str) -> str:
 
 def test_a_domain_takes_its_subdomains_along(tmp_path: Path) -> None:
     block = UrlBlocklist([write(tmp_path / "d.txt", "# bad ones", "bad.org", "www.worse.co.uk")])
-    for url in ("http://bad.org/x", "https://a.b.bad.org:8080/", "http://WWW.BAD.org", "//worse.co.uk"):
+    for url in (
+        "http://bad.org/x",
+        "https://a.b.bad.org:8080/",
+        "http://WWW.BAD.org",
+        "//worse.co.uk",
+    ):
         assert block.refuses(url) == "domain", url
     for url in ("http://notbad.org/", "http://bad.org.good.net/", "", "http://[broken/", "bad.org"):
         assert block.refuses(url) == "", url

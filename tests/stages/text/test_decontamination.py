@@ -61,7 +61,7 @@ def test_the_certificate_names_the_texts_in_any_order() -> None:
 
 
 def test_short_texts_are_only_found_whole() -> None:
-    """"Put the bottle and the letter each into brackets" is not "put the cup and the letter ..."."""
+    """To put the bottle into brackets is not to put the cup into brackets."""
     search = Decontaminator(["把瓶子和信分别放进方括号。"])
     assert search.find("他说把瓶子和信分别放进方括号。") is not None
     assert search.find("他说把杯子和信分别放进方括号。") is None
@@ -75,7 +75,11 @@ def test_what_most_evaluation_texts_share_is_template() -> None:
     assert hit is not None and hit.text == 3
 
 
-NAMES = [f"{a}{b}" for a in ("Ana", "Bo", "Cy", "Di", "Eve", "Flo") for b in ("ril", "tas", "mun", "dor", "vik")]
+NAMES = [
+    f"{a}{b}"
+    for a in ("Ana", "Bo", "Cy", "Di", "Eve", "Flo")
+    for b in ("ril", "tas", "mun", "dor", "vik")
+]
 
 
 def _edited(random: Random, text: str) -> str:

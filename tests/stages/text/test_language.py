@@ -16,7 +16,7 @@ from stages.text.language import (
     identify,
     load_model,
 )
-from tests.real_text import SHARED, needs_shared
+from tests.real_text import needs_shared
 from tests.sample_texts import GOOD_CHINESE, GOOD_ENGLISH
 
 TRADITIONAL = "這本書是關於電腦網路與資料庫的實務經驗，讀者會學習許多技術。"
@@ -53,7 +53,9 @@ def test_one_script_of_chinese_can_be_asked_for() -> None:
 
 
 def test_a_threshold_of_its_own_decides() -> None:
-    mixed = GOOD_ENGLISH[:200] + " " + "Der Hafen ist das Herz der Stadt, und die Fischer leben dort."
+    mixed = (
+        GOOD_ENGLISH[:200] + " " + "Der Hafen ist das Herz der Stadt, und die Fischer leben dort."
+    )
     plain = Identifier(["en", "de"])(mixed)
     assert plain.accepted
     strict = Identifier(["en", "de"], thresholds={"en": 1.1, "de": 1.1})(mixed)
