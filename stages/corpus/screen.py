@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.errors import UserError
 from stages.corpus.screening import Screening
 from stages.text import language, privacy
-from stages.text.blocklists import UrlBlocklist, WordLists, WordListSource
+from stages.text.blocklists import UrlBlocklist, WordLists, WordListSource, check_list
 from stages.text.privacy import Action
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def check_screening(config: Screening, languages: Sequence[str]) -> None:
     WordLists(settings.word_lists)
     for name in config.files():
         if name != config.language_model:
-            UrlBlocklist(urls=[name])
+            check_list(name)
     stray = {entry.language for entry in settings.word_lists} - {
         language.canonical(code) for code in languages
     }

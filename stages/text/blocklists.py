@@ -33,13 +33,18 @@ _WITHOUT_SPACES = frozenset({"zh", "ja", "th", "km", "lo", "my"})
 _CHARACTERS_PER_WORD = 1.6
 
 
-def _lines(path: str) -> Iterator[str]:
-    file = Path(path)
-    if not file.is_file():
+def check_list(path: str) -> None:
+    """A UserError where there is no such file."""
+    if not Path(path).is_file():
         raise UserError(
             f"no list at {path}: expected a text file with one entry a line, or one of the names"
             f" {DATATROVE}, {', '.join(BUNDLED)}"
         )
+
+
+def _lines(path: str) -> Iterator[str]:
+    check_list(path)
+    file = Path(path)
     read = gzip.open if file.suffix == ".gz" else open
     with read(file, "rt", encoding="utf-8", errors="replace") as lines:
         yield from (entry for line in lines if (entry := line.split("#")[0].strip()))

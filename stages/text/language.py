@@ -228,8 +228,15 @@ class Identifier:
         return Verdict(top, False, highest)
 
     def accepts(self, declared: str, text: str) -> Verdict:
-        """The verdict where the language is known already and only the script is open."""
-        return self._decide(canonical(declared), 1.0, _sample(text), declared, 1.0)
+        """The verdict where the language is known already (as ISO 639-1 or 639-3) and only the
+        script is open.
+        """
+        code = canonical(declared)
+        if len(code) == 3:
+            from stages.text.fasttext_model import two_letters
+
+            code = two_letters().get(code, code)
+        return self._decide(code, 1.0, _sample(text), code, 1.0)
 
     def _decide(
         self, code: str, probability: float, sample: str, top: str, highest: float

@@ -50,6 +50,10 @@ def test_one_script_of_chinese_can_be_asked_for() -> None:
     assert not refused.accepted and refused.language == "zh-Hant"
     assert not only.accepts("zh", TRADITIONAL).accepted
     assert only.accepts("zh", SIMPLIFIED).accepted
+    assert (
+        only.accepts("zho", SIMPLIFIED).accepted and only.accepts("eng", "hello").language == "en"
+    )
+    assert not only.accepts("fra", "bonjour").accepted
 
 
 def test_a_threshold_of_its_own_decides() -> None:
