@@ -30,6 +30,8 @@ RESTARTS = 3
 """How many times a group that lost a worker is started again."""
 
 POLL_S = 0.5
+BOARD = "RAYLM_BOARD"
+"""Environment variable of a worker: the folder where it leaves notes for the driver."""
 _RETRYABLE = (RuntimeError, OSError)
 """What a lost peer or a network raises; anything else, or a full disk, would only fail again."""
 
@@ -75,7 +77,7 @@ def run_workers(
 
 def report(metrics: dict[str, Any], done: float = 0.0, total: float = 0.0, text: str = "") -> None:
     """From inside a loop: publish metrics and progress. Only rank 0's are kept."""
-    if os.environ.get("RANK", "0") == "0" and (folder := os.environ.get("RAYLM_BOARD")):
+    if os.environ.get("RANK", "0") == "0" and (folder := os.environ.get(BOARD)):
         _Board(Path(folder)).write(
             "report.json", {"metrics": metrics, "done": done, "total": total, "text": text}
         )
@@ -165,7 +167,7 @@ class _Worker:
         board = _Board(Path(launch["board"]))
         if board.has_error():  # an earlier group met an error that would only come again
             return
-        os.environ["RAYLM_BOARD"] = launch["board"]
+        os.environ[BOARD] = launch["board"]
         try:
             with _process_group(launch["threads"], launch["gpu"]):
                 self.loop(launch["config"])

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from stages.stage import Stage, StageConfig, duration, execution, parent
+from stages.tune.guards import Guards
 from stages.tune.parallel import Parallel
 
 DECAY_FRACTION = 0.3
@@ -44,6 +45,26 @@ class Shape(StageConfig):
         return base.model_dump() | written | {"vocab_size": vocabulary_size}
 
 
+class Retention(StageConfig):
+    """Which checkpoints stay: the newest `last`, and those of every `every`-th step (0: none)."""
+
+    last: int = Field(default=2, ge=1)
+    every: int = Field(default=0, ge=0)
+
+
+class Watching(StageConfig):
+    """When a rank counts as stuck or slow. A step may take any time: a run whose longest pause was
+    p is called hanging only after three times p.
+    """
+
+    hang_s: float = Field(default=25.0, gt=0)
+    """Silence of a rank that ends the worker group with every rank's stack."""
+    start_s: float = Field(default=600.0, gt=0)
+    """The same before the first step."""
+    slow_ratio: float = Field(default=1.5, gt=1)
+    """A rank is named when its own work takes this many times the others', three steps long."""
+
+
 class Config(StageConfig):
     """Base training. One step takes `batch_tokens` tokens in rows of `sequence_length`."""
 
@@ -65,6 +86,9 @@ class Config(StageConfig):
     heldout_tokens: int = Field(default=1 << 16, ge=1)
     parallel: Parallel = execution(Parallel())
     checkpoint_every: int = execution(200, ge=1)
+    checkpoints: Retention = execution(Retention())
+    watch: Watching = execution(Watching())
+    guards: Guards = Guards()
 
     @model_validator(mode="after")
     def _check(self) -> Config:
@@ -112,7 +136,7 @@ class Config(StageConfig):
 STAGE = Stage(
     name="pretrain",
     kind="checkpoint",
-    version=1,
+    version=2,
     config=Config,
     entry="stages.pretrain.run:run",
 )

@@ -15,7 +15,7 @@ from stages.pretrain import Config
 from stages.pretrain.loop import train
 from stages.stage import Context, Inputs, Metrics, one
 from stages.tune.checkpoint import find_checkpoints
-from stages.tune.journal import LOG, TENSORBOARD
+from stages.tune.journal import EVENTS, LOG, TENSORBOARD
 
 
 def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
@@ -62,7 +62,9 @@ def _write_model(shape: ModelConfig, inputs: Inputs, context: Context) -> None:
     model.load_state_dict(last.weights(), strict=False)
     pretrained.save(model, context.out)
     pretrained.copy_tokenizer(_tokenizer_folder(inputs), context.out)
-    shutil.copyfile(context.scratch / LOG, context.out / LOG)
+    for name in (LOG, EVENTS):
+        if (context.scratch / name).exists():
+            shutil.copyfile(context.scratch / name, context.out / name)
     shutil.copytree(context.scratch / TENSORBOARD, context.out / TENSORBOARD)
 
 

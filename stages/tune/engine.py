@@ -11,6 +11,8 @@ gradient, so a run with Muon does not clip.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -126,29 +128,55 @@ def shard_optimizer(engine: Any) -> torch.optim.Optimizer:
 
 
 class StepGuard:
-    """Takes the optimizer's step, or leaves it out on all ranks where a gradient is not finite.
+    """Takes the optimizer's step, or leaves it out on all ranks, weights and states untouched.
 
-    At ZeRO 1 and 2 DeepSpeed itself finds the overflow from the norm over all ranks; at ZeRO 0
-    every rank holds the same averaged gradients, so all decide alike.
+    With ZeRO, DeepSpeed takes the norm within its step and leaves the step out where the norm is
+    not finite; so a norm that is refused is handed to it as infinite. At ZeRO 0 every rank holds
+    the same averaged gradients.
     """
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine
         self.zero = engine.zero_optimization_stage()
+        self._accept: Callable[[float], bool] = math.isfinite
+        self._norm = math.inf
+        if self.zero:
+            self._listen(engine.optimizer)
 
-    def step(self) -> tuple[float, bool]:
-        """(gradient norm before clipping, whether the step was taken)."""
+    def _listen(self, inner: Any) -> None:
+        """Stand between DeepSpeed's norm and its decision. ZeRO 3 gives the norm by groups."""
+        name = "_get_norm_groups" if self.zero == 3 else "scaled_global_norm"
+        measure = getattr(inner, name)
+
+        def judged() -> Any:
+            value = measure()
+            groups = value if isinstance(value, list) else [value]
+            parts = [float(part) for part in groups]  # DeepSpeed says -1 for what is not finite
+            self._norm = math.hypot(*parts) if min(parts) >= 0 else math.inf
+            if self._accept(self._norm):
+                return value
+            refused = [torch.full_like(part, math.inf) for part in groups]
+            return refused if isinstance(value, list) else refused[0]
+
+        setattr(inner, name, judged)
+
+    def step(self, accept: Callable[[float], bool] = math.isfinite) -> tuple[float, bool]:
+        """(gradient norm before clipping, whether the step was taken).
+
+        `accept` judges the norm, alike on all ranks. A norm that is not finite is never taken.
+        """
+        self._accept = accept
+        self._norm = math.inf
         if self.zero:
             self.engine.step()
-            norm = float(self.engine.get_global_grad_norm())
-            return norm, not self.engine.optimizer.overflow
+            return self._norm, not self.engine.optimizer.overflow
         gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients))
-        finite = norm < float("inf")
-        if finite:
+        taken = math.isfinite(norm) and accept(norm)
+        if taken:
             self.engine.step()
         else:
             self.engine.optimizer.zero_grad(set_to_none=True)
             self.engine.micro_steps += 1  # what step() counts besides
             self.engine.global_steps += 1
-        return norm, finite
+        return norm, taken
