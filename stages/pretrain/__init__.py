@@ -97,23 +97,37 @@ class Config(StageConfig):
                 f"batch_tokens is {self.batch_tokens}, not a multiple of sequence_length "
                 f"{self.sequence_length}: a batch is whole rows"
             )
-        context = self.model.sizes(vocabulary_size=1)["max_position_embeddings"]
+        sizes = self.model.sizes(vocabulary_size=1)
+        self.parallel.check_sizes(sizes, self.sequence_length)
+        context = sizes["max_position_embeddings"]
         if context < self.sequence_length:
             raise ValueError(
                 f"sequence_length is {self.sequence_length}, longer than the model's "
                 f"max_position_embeddings {context}: raise that, or shorten it"
             )
-        if self.rows < self.parallel.bounds[1]:
-            raise ValueError(
-                f"a batch of {self.batch_tokens} tokens is {self.rows} rows, too few for "
-                f"{self.parallel.bounds[1]} workers: raise batch_tokens or lower parallel.workers"
-            )
+        self._check_batch()
         if self.warmup_steps > self.steps:
             raise ValueError(
                 f"warmup_steps is {self.warmup_steps} but the run has {self.steps} steps: warm up "
                 "for fewer"
             )
         return self
+
+    def _check_batch(self) -> None:
+        data, stages = self.parallel.data, self.parallel.pipeline
+        if self.rows < data:
+            raise ValueError(
+                f"a batch of {self.batch_tokens} tokens is {self.rows} rows, too few for "
+                f"{data} workers that each take their own: raise batch_tokens or lower "
+                "parallel.workers"
+            )
+        if stages > 1 and self.rows % data:
+            raise ValueError(
+                f"a batch of {self.batch_tokens} tokens is {self.rows} rows, not a multiple of the "
+                f"{data} pipelines (parallel.workers {self.parallel.workers} over {stages} "
+                "stages), which all run equal micro-batches: change batch_tokens or "
+                "parallel.workers"
+            )
 
     @property
     def decay_start(self) -> int:
