@@ -41,6 +41,7 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
+        self.attend = attend
         self.head_dim = config.head_dim
         self.window = config.windows[layer]
         queries = config.num_attention_heads * config.head_dim
@@ -69,7 +70,7 @@ class Attention(nn.Module):
         keys = rotate(keys.transpose(1, 2), rotary)
         if cache is not None:
             keys, values = cache.update(self.layer, keys, values, window=self.window)
-        return self.o_proj(attend(queries, keys, values, mask))
+        return self.o_proj(self.attend(queries, keys, values, mask))
 
 
 def attend(

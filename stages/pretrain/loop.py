@@ -18,22 +18,29 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from cluster.errors import UserError
 from cluster.trainer import BOARD, report
 from cluster.watch import Stragglers, Watch
 from model.config import ModelConfig
-from model.loss import cross_entropy
 from model.schedule import learning_rate
-from model.transformer import Transformer
 from stages.pretrain import DECAY_FRACTION, Config
-from stages.text.token_shards import TokenBatch, TokenShards
-from stages.tune.engine import LEARNING_RATE_SCALE, StepGuard, client_optimizer, start_engine
+from stages.text.token_shards import IGNORED_LABEL, TokenBatch, TokenShards
+from stages.tune.decoder import Rows, TrainedDecoder
+from stages.tune.engine import (
+    LEARNING_RATE_SCALE,
+    StepGuard,
+    client_optimizer,
+    divided,
+    start_engine,
+)
 from stages.tune.fragments import pieces, place_of, whole_shapes
 from stages.tune.guards import Guard, Skip, batch_number
 from stages.tune.journal import Journal
 from stages.tune.memory import TrainingMemory
+from stages.tune.mesh import Mesh, sum_over_ranks
+from stages.tune.passes import micro_batches, passes_of
+from stages.tune.pipeline import renaming
 from stages.tune.work_clock import WorkClock
 
 REPORT_S = 2.0
@@ -46,7 +53,7 @@ def train(job: dict[str, Any]) -> None:
     config = Config.model_validate(job["config"])
     shards = TokenShards(Path(job["tokens"]))
     run = _Run(config, job)
-    take = StepGuard(run.engine)
+    take = StepGuard(run.engine, run.clip_norm)
     started, reported = time.monotonic(), 0.0
     with run.watch(), Journal(run.scratch, run.step, active=run.rank == 0) as journal:
         if run.resumed:
@@ -56,14 +63,10 @@ def train(job: dict[str, Any]) -> None:
             rate = run.set_learning_rate()
             with run.working("reading a batch"):
                 batch = run.batch(shards)
-            own_predicted = int((batch.labels >= 0).sum())
-            predicted = _sum_over_ranks(own_predicted)
-            own_loss = 0.0
-            for rows in run.micro_batches(batch):
-                with run.working("forward"):
-                    loss_sum = run.forward(rows)
-                run.backward(loss_sum, predicted)
-                own_loss += loss_sum.item()
+            rows = run.tensors(batch)
+            own_predicted = run.passes.predicted(rows)
+            predicted = sum_over_ranks(own_predicted)
+            own_loss = run.passes.gradients(rows, predicted, lambda: run.working("forward"))
             seen = run.share(own_loss, own_predicted)
             run.guard.judge(seen.loss, seen.by_rank)
             norm, taken = take.step(run.guard.accepts)
@@ -92,23 +95,29 @@ def train(job: dict[str, Any]) -> None:
 
 
 def heldout_loss(run: _Run, shards: TokenShards) -> float:
-    """Mean nats per token of some held-out windows, shared out among the ranks."""
-    length = run.config.sequence_length
+    """Mean nats per token of some held-out windows, shared out among the data groups.
+
+    All take as many passes (ZeRO 3 gathers weights in them); one without windows left predicts
+    nothing in its last.
+    """
+    length, mesh = run.config.sequence_length, run.mesh
     windows = min(shards.windows(length), max(1, run.config.heldout_tokens // length))
-    rows = run.config.parallel.rows
-    loss, predicted = 0.0, 0
-    with torch.no_grad():
-        for first in range(run.rank * rows, windows, run.world * rows):
-            count = min(rows, windows - first)
-            pieces = [shards.batch(first + i, 1, length, seed=0) for i in range(count)]
-            batch = TokenBatch(
-                *(np.concatenate([getattr(piece, name) for piece in pieces])
-                  for name in ("input_ids", "labels", "document_ids"))
-            )  # fmt: skip
-            run.beat("measuring the held-out loss")
-            loss += run.forward(run.tensors(batch)).item()
-            predicted += int((batch.labels >= 0).sum())
-    return _sum_over_ranks(loss) / _sum_over_ranks(predicted)
+    count = min(run.config.parallel.rows, windows)
+    loss, predicted = 0.0, 0.0
+    for begin in range(0, windows, mesh.data * count):
+        first = begin + mesh.data_rank * count
+        numbers = [min(first + i, windows - 1) for i in range(count)]
+        pieces = [shards.batch(number, 1, length, seed=0) for number in numbers]
+        batch = TokenBatch(
+            *(np.concatenate([getattr(piece, name) for piece in pieces])
+              for name in ("input_ids", "labels", "document_ids"))
+        )  # fmt: skip
+        batch.labels[max(0, windows - first) :] = IGNORED_LABEL
+        run.beat("measuring the held-out loss")
+        rows = run.tensors(batch)
+        loss += run.passes.loss(rows)
+        predicted += run.passes.predicted(rows)
+    return sum_over_ranks(loss) / sum_over_ranks(predicted)
 
 
 @dataclass(frozen=True)
@@ -132,23 +141,27 @@ class _Run:
         self.milestones = (config.decay_start, config.steps)
         self.shape = ModelConfig.model_validate(job["shape"])
         torch.manual_seed(job["seed"])
-        model = Transformer(self.shape).to(self.device)
+        self.mesh = Mesh.of(config.parallel)
+        model = TrainedDecoder(self.shape, config.parallel, config.precision).to(self.device)
         shapes = whole_shapes(model)
+        module, groups = divided(model, self.mesh)
         optimizer = client_optimizer(
-            model, config.learning_rate, config.weight_decay, config.optimizer
+            module, config.learning_rate, config.weight_decay, config.optimizer
         )
-        rows_per_rank = -(-config.rows // self.world)
-        self.accumulation = -(-rows_per_rank // config.parallel.rows)
+        self.clip_norm = config.clip_norm if config.optimizer == "adamw" else 0.0
+        accumulation = micro_batches(config.rows, config.parallel.rows, self.mesh)
         self.engine = start_engine(
-            model, optimizer, config.parallel, self.accumulation,
-            config.clip_norm if config.optimizer == "adamw" else 0.0,
+            module, optimizer, config.parallel, accumulation, self.clip_norm,
+            self.shape.hidden_size, groups,
         )  # fmt: skip
+        self.passes = passes_of(self.engine, self.mesh, accumulation)
         self.parameters = self.shape.parameters()
         self.flops_per_token = 6 * self.shape.parameters(embedding=False)
         self.memory = TrainingMemory(
             job.get("checkpoints", str(self.scratch / "checkpoints")), self.scratch / "fetched",
-            self.engine, pieces(self.engine, shapes, place_of(self.engine)),
+            self.engine, pieces(self.engine, shapes, place_of(self.engine), renaming(self.mesh)),
             self.shape.model_dump(), config.checkpoints.last, config.checkpoints.every,
+            renaming(self.mesh),
         )  # fmt: skip
         self.clock = WorkClock(self.device)
         self.stragglers = Stragglers(self.world, config.watch.slow_ratio)
@@ -186,10 +199,11 @@ class _Run:
         number = batch_number(self.step, self.skips)
         config = self.config
         return shards.batch(
-            number, config.rows, config.sequence_length, self.seed, self.rank, self.world
-        )
+            number, config.rows, config.sequence_length, self.seed,
+            self.mesh.data_rank, self.mesh.data,
+        )  # fmt: skip
 
-    def share(self, loss_sum: float, predicted: int) -> _Seen:
+    def share(self, loss_sum: float, predicted: float) -> _Seen:
         """Gather every rank's summed loss, predicted tokens and seconds of work."""
         own = torch.tensor([loss_sum, predicted, self.clock.take()], dtype=torch.float64)
         rows = [torch.empty_like(own.to(self.device)) for _ in range(self.world)]
@@ -213,35 +227,11 @@ class _Run:
             group["lr"] = rate * group.get(LEARNING_RATE_SCALE, 1.0)
         return rate
 
-    def micro_batches(self, batch: TokenBatch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """This rank's rows in equal pieces, as many as the engine accumulates."""
-        pieces = [tensor.tensor_split(self.accumulation) for tensor in self.tensors(batch)]
-        yield from zip(*pieces, strict=True)
-
-    def tensors(self, batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:
+    def tensors(self, batch: TokenBatch) -> Rows:
         """(input ids, labels, document ids) on this worker's device."""
         arrays = (batch.input_ids, batch.labels, batch.document_ids)
         ids, labels, documents = (torch.from_numpy(array).to(self.device) for array in arrays)
         return ids, labels, documents
-
-    def forward(self, rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Summed loss in nats of some rows."""
-        input_ids, labels, document_ids = rows
-        model = self.engine.module
-        bfloat16 = self.config.precision == "bfloat16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-            hidden = model.hidden(input_ids, document_ids)
-            loss_sum, _ = cross_entropy(hidden, model.lm_head.weight.to(hidden.dtype), labels)
-        return loss_sum
-
-    def backward(self, loss_sum: Tensor, predicted: float) -> None:
-        """Gradients of the mean over every predicted token of the step, whatever rank holds it.
-
-        The engine divides by accumulation and by ranks, so both are multiplied in.
-        """
-        self.engine.backward(loss_sum * (self.world * self.accumulation / predicted))
-        if not self.engine.is_gradient_accumulation_boundary():
-            self.engine.step()  # counts the micro-batch; the guard takes the step itself
 
     def count(self, seen: _Seen, norm: float, taken: bool) -> None:
         self.tokens += self.config.batch_tokens
@@ -317,11 +307,3 @@ class _Run:
             "slow_ranks": sorted(self.stragglers.named),
             "tokens_per_second": trained / max(seconds, 1e-9),
         }
-
-
-def _sum_over_ranks(value: float) -> float:
-    total = torch.tensor(value, dtype=torch.float64)
-    if torch.distributed.get_backend() == "nccl":
-        total = total.cuda()
-    dist.all_reduce(total)
-    return total.item()

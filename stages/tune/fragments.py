@@ -9,7 +9,7 @@ its own equal slice of it. A `Piece` says which.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -89,10 +89,12 @@ def pieces(
     """What this rank holds. `rename` turns a name in the engine's module into the model's."""
     names = {id(p): rename(name) for name, p in engine.module.named_parameters()}
     zero = engine.zero_optimization_stage()
-    if zero == 0:
-        return _whole(engine, names, shapes, place)
-    found = _sliced if zero < 3 else _parted
-    return list(found(engine, names, shapes, place))
+    kind = _whole if zero == 0 else _sliced if zero < 3 else _parted
+    copies = {  # a pipeline's tied weights: the first stage saves them
+        names[id(p)] for p in engine.module.parameters() if getattr(p, "ds_pipe_replicated", False)
+    }
+    found = kind(engine, names, shapes, place)
+    return [replace(piece, written=None) if piece.name in copies else piece for piece in found]
 
 
 def _split(name: str, local: tuple[int, ...], shapes: Shapes, place: Place) -> Split | None:
@@ -109,21 +111,20 @@ def _split(name: str, local: tuple[int, ...], shapes: Shapes, place: Place) -> S
     return cut[0], place.tensor, place.tensors
 
 
-def _whole(engine: Any, names: Mapping[int, str], shapes: Shapes, place: Place) -> list[Piece]:
+def _whole(engine: Any, names: Mapping[int, str], shapes: Shapes, place: Place) -> Iterator[Piece]:
     """ZeRO 0: every replica holds all, and saves an equal share of the elements."""
     parameters = [p for p in engine.module.parameters() if p.requires_grad]
     total = sum(p.numel() for p in parameters)
     low = total * place.replica // place.replicas
     high = total * (place.replica + 1) // place.replicas
-    found, first = [], 0
+    first = 0
     for p in parameters:
         name, size = names[id(p)], p.numel()
         split = _split(name, tuple(p.shape), shapes, place)
         start, stop = max(low - first, 0), min(high - first, size)
         mine = (start, stop) if start < stop and _saves(split, place) else None
-        found.append(Piece(name, shapes[name], split, p, 0, size, 0, written=mine))
+        yield Piece(name, shapes[name], split, p, 0, size, 0, written=mine)
         first += size
-    return found
 
 
 def _saves(split: Split | None, place: Place) -> bool:

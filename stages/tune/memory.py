@@ -32,10 +32,13 @@ class TrainingMemory:
         model: Mapping[str, Any],
         last: int,
         every: int,
+        rename: Callable[[str], str] = str,
     ) -> None:
         """`root` is a path or URL; `held` what this rank has of the engine's parameters; `model`
-        the model's shape by field, which a checkpoint must share; `last` and `every` what is kept.
+        the model's shape by field, which a checkpoint must share; `last` and `every` what is kept;
+        `rename` turns a parameter's name in the engine's module into the model's.
         """
+        self.rename = rename
         self.root = Folder(root, staging)
         self.engine, self.held, self.model = engine, held, model
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
@@ -57,7 +60,7 @@ class TrainingMemory:
         """
         checkpoint = agree(self.root, fits, self.model)
         if checkpoint is not None:
-            load(checkpoint, self.engine, self.held)
+            load(checkpoint, self.engine, self.held, self.rename)
         if self.rank == 0:
             discard_after(self.root, checkpoint.step if checkpoint else 0)
         dist.barrier()
@@ -69,7 +72,7 @@ class TrainingMemory:
         dist.barrier()
         if (checkpoint := agree(self.root, fits, self.model)) is None:
             return None
-        load(checkpoint, self.engine, self.held)
+        load(checkpoint, self.engine, self.held, self.rename)
         if self.rank == 0:
             discard_after(self.root, checkpoint.step)
         self.saver.launch = self._launch()

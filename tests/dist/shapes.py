@@ -1,0 +1,153 @@
+"""Training at a parallel shape against one process of plain PyTorch: the same losses and norms."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model.config import ModelConfig
+from model.optimizer import matrices_and_others
+from model.schedule import learning_rate
+from model.transformer import Transformer
+from stages.pretrain import DECAY_FRACTION, Config
+from stages.pretrain.loop import train
+from stages.text.token_shards import TokenShards, TokenWriter
+from stages.tune.journal import read_journal
+from tests.dist.ranks import run_ranks
+
+STEPS, ROWS, LENGTH, SEED = 50, 8, 16, 5
+RATE, CLIP = 3e-3, 0.55
+LOSS_TOLERANCE = NORM_TOLERANCE = 1e-5
+
+Shape = dict[str, Any]
+DATA, TENSOR, ZERO = (1, 2, 4), (1, 2), (0, 1, 2, 3)
+GRID: list[Shape] = [
+    {"workers": data * tensor, "tensor": tensor, "zero": zero}
+    for data in DATA
+    for tensor in TENSOR
+    for zero in ZERO
+]
+PIPELINE: list[Shape] = [
+    {"workers": data * 2, "pipeline": 2, "zero": zero} for data in (1, 2) for zero in (0, 1)
+]
+SEQUENCE: list[Shape] = [
+    {"workers": data * 2, "sequence": 2, "zero": zero} for data in (1, 2) for zero in ZERO
+]
+
+
+def model_shape(**fields: Any) -> ModelConfig:
+    """Two layers whose heads two ranks can share."""
+    sizes = {
+        "vocab_size": 60, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+    }  # fmt: skip
+    return ModelConfig(**sizes | fields)
+
+
+def write_tokens(folder: Path) -> Path:
+    """Random documents of 5 to 60 tokens, a training and a held-out split."""
+    draw = np.random.default_rng(0)
+    for split in ("train", "heldout"):
+        writer = TokenWriter(folder / split, vocabulary_size=60, end_of_text=0)
+        for i in range(60):
+            writer.add(str(i), draw.integers(4, 60, draw.integers(5, 60)).tolist())
+        writer.close()
+    return folder
+
+
+def config(parallel: Shape, **fields: Any) -> Config:
+    return Config.model_validate(
+        {"tokens": "t", "steps": STEPS, "warmup_steps": 2, "batch_tokens": ROWS * LENGTH,
+         "sequence_length": LENGTH, "learning_rate": RATE, "clip_norm": CLIP,
+         "checkpoint_every": 1000, "parallel": {"rows": 2, **parallel}, **fields}
+    )  # fmt: skip
+
+
+def train_at(
+    parallel: Shape, tokens: Path, scratch: Path, shape: ModelConfig | None = None, **fields: Any
+) -> tuple[list[float], list[float], float]:
+    """(losses, gradient norms, held-out loss after training) of the stage's own loop."""
+    made = config(parallel, **fields)
+    job = {
+        "config": made.model_dump(mode="json"),
+        "shape": (shape or model_shape()).model_dump(), "seed": SEED,
+        "tokens": str(tokens / "train"), "heldout": str(tokens / "heldout"),
+        "scratch": str(scratch),
+    }  # fmt: skip
+    metrics = run_ranks(train, job, made.parallel.bounds[1])
+    lines = read_journal(scratch)
+    norm = "gradient_norm" if "gradient_norm" in lines[0] else "update_norm"
+    return [x["loss"] for x in lines], [x[norm] for x in lines], metrics["heldout_loss"]
+
+
+@cache
+def reference(tokens: Path, tied: bool = True) -> tuple[list[float], list[float], float]:
+    """The same run, batch after whole batch, in one process of plain PyTorch."""
+    torch.manual_seed(SEED)
+    model = Transformer(model_shape(tie_word_embeddings=tied))
+    matrices, others = matrices_and_others(model)
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+        betas=(0.9, 0.95), fused=True,
+    )  # fmt: skip
+    losses, norms = [], []
+    for step in range(STEPS):
+        rate = learning_rate(step, STEPS, RATE, 2, "wsd", decay_fraction=DECAY_FRACTION)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = _mean_loss(model, TokenShards(tokens / "train"), ROWS, step, SEED)
+        optimizer.zero_grad()
+        loss.backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP).item())
+        optimizer.step()
+        losses.append(loss.item())
+    heldout = TokenShards(tokens / "heldout")
+    with torch.no_grad():
+        return losses, norms, _heldout(model, heldout)
+
+
+def _mean_loss(
+    model: Transformer, shards: TokenShards, rows: int, step: int, seed: int
+) -> torch.Tensor:
+    batch = shards.batch(step, rows, LENGTH, seed)
+    ids, labels, documents = map(
+        torch.from_numpy, (batch.input_ids, batch.labels, batch.document_ids)
+    )
+    logits = model(ids, documents).flatten(0, 1)
+    return F.cross_entropy(logits, labels.flatten(), ignore_index=-100)
+
+
+def _heldout(model: Transformer, shards: TokenShards) -> float:
+    total, count = 0.0, 0
+    for window in range(shards.windows(LENGTH)):
+        labels = shards.batch(window, 1, LENGTH, seed=0).labels
+        predicted = int((labels >= 0).sum())
+        total += _mean_loss(model, shards, 1, window, 0).item() * predicted
+        count += predicted
+    return total / count
+
+
+def name(shape: Shape) -> str:
+    return "-".join(f"{key}{value}" for key, value in shape.items())
+
+
+def check(
+    parallel: Shape, tokens: Path, scratch: Path, tied: bool = True, **fields: Any
+) -> tuple[float, float]:
+    """Assert that a shape trains as one process does; the largest differences found."""
+    shape = model_shape(tie_word_embeddings=tied)
+    losses, norms, heldout = train_at(parallel, tokens, scratch, shape, **fields)
+    expected_losses, expected_norms, expected_heldout = reference(tokens, tied)
+    assert max(expected_norms) > CLIP > min(expected_norms)  # some steps clip, some do not
+    assert losses == pytest.approx(expected_losses, abs=LOSS_TOLERANCE)
+    assert norms == pytest.approx(expected_norms, rel=NORM_TOLERANCE)
+    assert heldout == pytest.approx(expected_heldout, abs=LOSS_TOLERANCE)
+    pairs = list(zip(norms, expected_norms, strict=True))
+    worst = max(abs(a - b) for a, b in zip(losses, expected_losses, strict=True))
+    return worst, max(abs(a - b) / b for a, b in pairs)
