@@ -12,6 +12,7 @@ from stages.tune.parallel import Parallel
 
 DECAY_FRACTION = 0.3
 """The part of a warmup-stable-decay run in which the learning rate falls."""
+BATCH_TOKENS = 8192
 
 
 class Shape(StageConfig):
@@ -66,13 +67,16 @@ class Watching(StageConfig):
 
 
 class Config(StageConfig):
-    """Base training. One step takes `batch_tokens` tokens in rows of `sequence_length`."""
+    """Base training. One step takes `batch_tokens` tokens in rows of `sequence_length`.
+
+    A run is as long as `steps` says, or the recipe's `train_tokens` in its place.
+    """
 
     tokens: str = parent("tokens")
     tokenizer: str | None = parent("tokenizer", optional=True)
     model: Shape = Shape(depth=4)
     steps: int = duration(ge=1)
-    batch_tokens: int = Field(default=8192, ge=1)
+    batch_tokens: int = Field(default=BATCH_TOKENS, ge=1)
     sequence_length: int = Field(default=256, ge=2)
     learning_rate: float = Field(default=4e-3, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
@@ -90,6 +94,24 @@ class Config(StageConfig):
     watch: Watching = execution(Watching())
     guards: Guards = Guards()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _duration_in_tokens(cls, written: Any) -> Any:
+        """`train_tokens` as whole steps, rounded up, so that both ways name the same run."""
+        if not isinstance(written, dict) or "train_tokens" not in written:
+            return written
+        rest = {name: value for name, value in written.items() if name != "train_tokens"}
+        tokens, batch = written["train_tokens"], written.get("batch_tokens", BATCH_TOKENS)
+        if "steps" in rest:
+            raise ValueError(
+                f"both steps ({rest['steps']}) and train_tokens ({tokens}) are given: give one"
+            )
+        if not isinstance(tokens, int | float) or tokens < 1:
+            raise ValueError(f"train_tokens is {tokens!r}: give a number of tokens from 1")
+        if not isinstance(batch, int) or batch < 1:
+            return rest | {"steps": 1}  # batch_tokens' own check says what is wrong with it
+        return rest | {"steps": -(-int(tokens) // batch)}
+
     @model_validator(mode="after")
     def _check(self) -> Config:
         if self.batch_tokens % self.sequence_length:
@@ -99,6 +121,7 @@ class Config(StageConfig):
             )
         sizes = self.model.sizes(vocabulary_size=1)
         self.parallel.check_sizes(sizes, self.sequence_length)
+        self.parallel.check_optimizer(self.optimizer)
         context = sizes["max_position_embeddings"]
         if context < self.sequence_length:
             raise ValueError(

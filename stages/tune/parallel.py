@@ -103,11 +103,17 @@ class Parallel(StageConfig):
                 f"parallel.offload_optimizer is nvme with parallel.zero {self.zero}: DeepSpeed "
                 "swaps to disk at ZeRO 3 only; use cpu, or zero 3"
             )
-        if "nvme" in (self.offload_optimizer, self.offload_weights) and not self.offload_folder:
-            raise ValueError(
-                "parallel offloads to nvme and parallel.offload_folder is not set: name a folder "
-                "on each node's disk"
-            )
+        if "nvme" in (self.offload_optimizer, self.offload_weights):
+            if not self.offload_folder:
+                raise ValueError(
+                    "parallel offloads to nvme and parallel.offload_folder is not set: name a "
+                    "folder on each node's disk"
+                )
+            if not self.gpu:
+                raise ValueError(
+                    "parallel offloads to nvme with parallel.gpu false: without an accelerator "
+                    "there is nothing to move states from; leave offload out"
+                )
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -126,11 +132,20 @@ class Parallel(StageConfig):
         """The data parallel degree, of the largest group where elastic."""
         return self.bounds[1] // self.model_ranks
 
+    def check_optimizer(self, kind: str) -> None:
+        """Raise ValueError where DeepSpeed cannot run the optimizer on this shape."""
+        if kind == "muon" and self.tensor > 1:
+            raise ValueError(
+                f"optimizer is muon with parallel.tensor {self.tensor}: Muon orthogonalises whole "
+                "matrices and a rank has slices of them; use adamw, or tensor 1"
+            )
+
     def check_sizes(self, sizes: Mapping[str, Any], sequence_length: int) -> None:
         """Raise ValueError where the model or the sequence cannot be divided as asked.
 
         `sizes` are fields of `model.config.ModelConfig`.
         """
+        self._check_kind(sizes)
         divided: list[tuple[str, str]] = []
         if self.tensor > 1:
             divided += [(name, "tensor") for name in (*HEADS, "intermediate_size")]
@@ -150,3 +165,14 @@ class Parallel(StageConfig):
                 f"parallel.pipeline is {self.pipeline} and the model has {layers} layers: use at "
                 "most one stage a layer"
             )
+
+    def _check_kind(self, sizes: Mapping[str, Any]) -> None:
+        """Raise ValueError for a kind of layer that a degree cannot divide."""
+        latent, experts = sizes.get("kv_lora_rank"), sizes.get("num_experts")
+        for field, found in (("tensor", latent), ("sequence", latent), ("pipeline", experts)):
+            if found and getattr(self, field) > 1:
+                kind = "a mixture of experts" if found is experts else "latent attention"
+                raise ValueError(
+                    f"parallel.{field} is {getattr(self, field)} and the model has {kind}, which "
+                    f"{field} parallelism does not divide here: leave it 1 and use zero 3"
+                )
