@@ -194,7 +194,15 @@ def find_checkpoints(root: Folder | Path) -> list[Checkpoint]:
         if text is None:  # removed since it was listed
             continue
         name = path.split("/")[0]
-        state = json.loads(text)
+        try:
+            state = json.loads(text)
+        except ValueError as error:
+            raise UserError(
+                f"{root.url}/{path} is damaged ({error}); remove that folder, and the run goes on "
+                "from the checkpoint before it"
+            ) from error
+        if state.get("format") != FORMAT:
+            continue
         found.append(Checkpoint(root / name, name, int(state["step"]), state))
     return sorted(found, key=lambda checkpoint: (checkpoint.step, checkpoint.name))
 

@@ -24,7 +24,7 @@ from pydantic import Field
 
 from stages.stage import StageConfig
 
-LOSS_FACTOR = 1.2
+LOSS_FACTOR = 1.5
 RANK_FACTOR = 2.0
 NORM_FACTOR = 10.0
 TAIL = 2.0

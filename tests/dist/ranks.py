@@ -1,66 +1,110 @@
-"""Ranks without Ray: processes forked from one that has imported torch and DeepSpeed once.
-
-DeepSpeed remembers its groups for the life of a process, so every run gets fresh ones.
-"""
+"""Several gloo ranks as plain processes, forked from one that has imported everything."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import multiprocessing
 import os
-import tempfile
+import signal
+import socket
+import sys
 import traceback
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-PRELOAD = ["deepspeed", "torch.utils.tensorboard", "stages.pretrain.loop", "tests.dist.ranks"]
-DEADLINE_S = 300
+import numpy as np
+
+from stages.pretrain import Config
+from stages.text.token_shards import TokenWriter
+
+SHAPE = {
+    "vocab_size": 60, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+}  # fmt: skip
+PRELOAD = ["deepspeed", "stages.pretrain.loop", "torch.utils.tensorboard", "tests.dist.faults"]
 
 
-def run_ranks(loop: Callable[[dict[str, Any]], None], job: dict[str, Any], world: int) -> Any:
-    """Run `loop(job)` on `world` ranks of a gloo group; what rank 0 reported last.
+def write_tokens(folder: Path) -> Path:
+    """A train and a held-out split of random tokens."""
+    draw = np.random.default_rng(0)
+    for split in ("train", "heldout"):
+        writer = TokenWriter(folder / split, vocabulary_size=60, end_of_text=0)
+        for i in range(60):
+            writer.add(str(i), draw.integers(4, 60, draw.integers(5, 60)).tolist())
+        writer.close()
+    return folder
 
-    Raises AssertionError with the traceback of the first rank that failed.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        ranks = [
-            context.Process(target=_rank, args=(loop, job, rank, world, folder), daemon=True)
-            for rank in range(world)
-        ]
-        for process in ranks:
-            process.start()
-        for process in ranks:
-            process.join(DEADLINE_S)
-        late = [process.pid for process in ranks if process.is_alive()]
-        for process in ranks:
-            process.kill()
-        errors = [path.read_text() for path in sorted(folder.glob("error-*"))]
-        assert not errors, errors[0]
-        assert not late, f"ranks {late} of {world} had not ended after {DEADLINE_S} s"
-        report = folder / "report.json"
-        return json.loads(report.read_text())["metrics"] if report.exists() else None
+
+def job(tokens: Path, scratch: Path, **fields: Any) -> dict[str, Any]:
+    """What the pretraining loop is given; `fields` are the config's."""
+    config = Config.model_validate(
+        {"tokens": "t", "steps": 12, "warmup_steps": 2, "batch_tokens": 128, "sequence_length": 16,
+         "learning_rate": 1e-2, "checkpoint_every": 2, "schedule": "cosine",
+         "parallel": {"rows": 3}, **fields}
+    )  # fmt: skip
+    return {
+        "config": config.model_dump(mode="json"), "shape": SHAPE, "seed": 5,
+        "tokens": str(tokens / "train"), "heldout": str(tokens / "heldout"),
+        "scratch": str(scratch),
+    }  # fmt: skip
+
+
+def start(
+    world: int, target: Callable[..., None], *args: Any, log: Path
+) -> list[BaseProcess]:
+    """Start `target(*args)` on every rank, in a process group; what they print goes to `log`."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(PRELOAD)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ranks: list[BaseProcess] = []
+    for rank in range(world):
+        ranks.append(processes.Process(target=_rank, args=(rank, world, port, log, target, args)))
+        ranks[-1].start()
+    return ranks
+
+
+def run(
+    world: int, target: Callable[..., None], *args: Any, log: Path, limit_s: float = 300
+) -> None:
+    """Run `target(*args)` on every rank to its end; fails with what they printed."""
+    ranks = start(world, target, *args, log=log)
+    codes = finish(ranks, limit_s)
+    assert codes == [0] * world, f"exit codes {codes}\n{log.read_text()[-6000:]}"
+
+
+def finish(ranks: list[BaseProcess], limit_s: float) -> list[int | None]:
+    """Exit codes of all ranks; one that does not end in time is killed."""
+    for process in ranks:
+        process.join(limit_s)
+        if process.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid or 0, signal.SIGKILL)
+            process.join()
+    return [process.exitcode for process in ranks]
 
 
 def _rank(
-    loop: Callable[[dict[str, Any]], None], job: dict[str, Any], rank: int, world: int, folder: Path
+    rank: int, world: int, port: int, log: Path, target: Callable[..., None], args: tuple[Any, ...]
 ) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), OMP_NUM_THREADS="1",
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+    )  # fmt: skip
     import torch
-    import torch.distributed as dist
 
     torch.set_num_threads(1)
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), LOCAL_WORLD_SIZE=str(world),
-        MASTER_ADDR="127.0.0.1", MASTER_PORT="29519", RAYLM_BOARD=str(folder),
-    )  # fmt: skip
     try:
-        store = dist.FileStore(str(folder / "store"), world)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
-        loop(job)
+        torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
+        target(*args)
+        torch.distributed.destroy_process_group()
     except BaseException:
-        (folder / f"error-{rank}").write_text(traceback.format_exc())
-        os._exit(1)  # without waiting for ranks that wait for this one
-    os._exit(0)
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
