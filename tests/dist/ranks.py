@@ -51,9 +51,7 @@ def job(tokens: Path, scratch: Path, **fields: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def start(
-    world: int, target: Callable[..., None], *args: Any, log: Path
-) -> list[BaseProcess]:
+def start(world: int, target: Callable[..., None], *args: Any, log: Path) -> list[BaseProcess]:
     """Start `target(*args)` on every rank, in a process group; what they print goes to `log`."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(PRELOAD)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,9 @@ from model.schedule import learning_rate
 from model.transformer import Transformer
 from stages.pretrain import DECAY_FRACTION, Config
 from stages.pretrain.loop import train
-from stages.text.token_shards import TokenShards, TokenWriter
+from stages.text.token_shards import TokenShards
 from stages.tune.journal import read_journal
-from tests.dist.ranks import run_ranks
+from tests.dist import ranks
 
 STEPS, ROWS, LENGTH, SEED = 50, 8, 16, 5
 RATE, CLIP = 3e-3, 0.55
@@ -39,6 +40,22 @@ PIPELINE: list[Shape] = [
 SEQUENCE: list[Shape] = [
     {"workers": data * 2, "sequence": 2, "zero": zero} for data in (1, 2) for zero in ZERO
 ]
+OPTIONS: list[Shape] = [
+    {"workers": 1, "zero": 0, "activation_checkpointing": True},
+    {"workers": 2, "zero": 3, "activation_checkpointing": True},
+    {"workers": 2, "tensor": 2, "zero": 3, "activation_checkpointing": True},
+    {"workers": 2, "pipeline": 2, "zero": 1, "activation_checkpointing": True},
+    {"workers": 2, "sequence": 2, "zero": 2, "activation_checkpointing": True},
+    {"workers": 2, "zero": 1, "offload_optimizer": "cpu"},
+    {"workers": 2, "zero": 3, "offload_optimizer": "cpu", "offload_weights": "cpu"},
+    {"workers": 3, "zero": 3, "rows": 1},  # rows that three groups cannot share equally
+]
+UNTIED: list[Shape] = [
+    {"workers": 2, "zero": 3},
+    {"workers": 2, "tensor": 2, "zero": 1},
+    {"workers": 2, "pipeline": 2, "zero": 0},
+    {"workers": 2, "pipeline": 2, "zero": 1},
+]
 
 
 def model_shape(**fields: Any) -> ModelConfig:
@@ -48,17 +65,6 @@ def model_shape(**fields: Any) -> ModelConfig:
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
     }  # fmt: skip
     return ModelConfig(**sizes | fields)
-
-
-def write_tokens(folder: Path) -> Path:
-    """Random documents of 5 to 60 tokens, a training and a held-out split."""
-    draw = np.random.default_rng(0)
-    for split in ("train", "heldout"):
-        writer = TokenWriter(folder / split, vocabulary_size=60, end_of_text=0)
-        for i in range(60):
-            writer.add(str(i), draw.integers(4, 60, draw.integers(5, 60)).tolist())
-        writer.close()
-    return folder
 
 
 def config(parallel: Shape, **fields: Any) -> Config:
@@ -80,10 +86,18 @@ def train_at(
         "tokens": str(tokens / "train"), "heldout": str(tokens / "heldout"),
         "scratch": str(scratch),
     }  # fmt: skip
-    metrics = run_ranks(train, job, made.parallel.bounds[1])
+    board, log = scratch / "board", scratch / "output"
+    board.mkdir(parents=True)
+    ranks.run(made.parallel.bounds[1], _train, job, str(board), log=log, limit_s=500)
+    metrics = json.loads((board / "report.json").read_text())["metrics"]
     lines = read_journal(scratch)
     norm = "gradient_norm" if "gradient_norm" in lines[0] else "update_norm"
     return [x["loss"] for x in lines], [x[norm] for x in lines], metrics["heldout_loss"]
+
+
+def _train(job: dict[str, Any], board: str) -> None:
+    os.environ["RAYLM_BOARD"] = board
+    train(job)
 
 
 @cache
