@@ -70,6 +70,11 @@ class Folder:
         """Write a small file in one step, after everything it speaks of."""
         if self.local is not None:
             write_atomically(self.local / name, data)
+            descriptor = os.open(self.local, os.O_RDONLY)
+            try:  # renames survive a power cut too
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         else:
             self.fs.pipe_file(f"{self.root}/{name}", data)
 
@@ -105,6 +110,11 @@ class Folder:
         """Remove the copy that `fetch` made, if it made one."""
         if self.local is None:
             self._staged(f"{self.root.rpartition('/')[2]}-{name}").unlink(missing_ok=True)
+
+    def forget_all(self) -> None:
+        """Remove every copy that was made here; for when nothing is under way."""
+        if self.local is None and self.staging is not None:
+            shutil.rmtree(self.staging, ignore_errors=True)
 
     def _staged(self, name: str) -> Path:
         if self.staging is None:

@@ -23,6 +23,7 @@ from cluster.errors import UserError
 from cluster.trainer import BOARD, report
 from cluster.watch import Stragglers, Watch
 from model.config import ModelConfig
+from model.moe import balance_experts
 from model.schedule import learning_rate
 from stages.pretrain import DECAY_FRACTION, Config
 from stages.text.token_shards import IGNORED_LABEL, TokenBatch, TokenShards
@@ -52,10 +53,11 @@ def train(job: dict[str, Any]) -> None:
     """Train the model a job describes (see `stages.pretrain.run`) and report its metrics."""
     config = Config.model_validate(job["config"])
     shards = TokenShards(Path(job["tokens"]))
-    run = _Run(config, job)
-    take = StepGuard(run.engine, run.clip_norm)
-    started, reported = time.monotonic(), 0.0
-    with run.watch(), Journal(run.scratch, run.step, active=run.rank == 0) as journal:
+    with contextlib.ExitStack() as stack:
+        run = _Run(config, job, stack.enter_context(_watch(config, job)))
+        journal = stack.enter_context(Journal(run.scratch, run.step, active=run.rank == 0))
+        take = StepGuard(run.engine, run.clip_norm)
+        started, reported = time.monotonic(), 0.0
         if run.resumed:
             journal.event("resumed", run.step, workers=run.world)
         while run.step < config.steps:
@@ -120,6 +122,13 @@ def heldout_loss(run: _Run, shards: TokenShards) -> float:
     return sum_over_ranks(loss) / sum_over_ranks(predicted)
 
 
+def _watch(config: Config, job: dict[str, Any]) -> Watch:
+    """The thread that ends this process when it makes no progress."""
+    folder = Path(os.environ.get(BOARD, Path(job["scratch"]) / "watch"))
+    limits = config.watch
+    return Watch(folder, dist.get_rank(), dist.get_world_size(), limits.hang_s, limits.start_s)
+
+
 @dataclass(frozen=True)
 class _Seen:
     """One step as all ranks see it: mean loss, that of each rank with tokens, seconds of work."""
@@ -132,8 +141,9 @@ class _Seen:
 class _Run:
     """One worker's model, engine and counts: made anew, or taken up from the newest checkpoint."""
 
-    def __init__(self, config: Config, job: dict[str, Any]) -> None:
+    def __init__(self, config: Config, job: dict[str, Any], watch: Watch) -> None:
         self.config = config
+        self._watch = watch
         self.seed: int = job["seed"]
         self.scratch = Path(job["scratch"])
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
@@ -175,13 +185,6 @@ class _Run:
         self.loss: float = state.get("loss", float("nan"))
         self.skips: list[Skip] = list(state.get("skips", ()))
         self.guard = Guard(self.config.guards, self.world, state.get("guard"))
-
-    def watch(self) -> Watch:
-        """The thread that ends this process when it makes no progress."""
-        folder = Path(os.environ.get(BOARD, self.scratch / "watch"))
-        limits = self.config.watch
-        self._watch = Watch(folder, self.rank, self.world, limits.hang_s, limits.start_s)
-        return self._watch
 
     def beat(self, doing: str) -> None:
         self._watch.beat(doing)
@@ -238,6 +241,8 @@ class _Run:
         self.skipped += not taken
         self.loss = seen.loss if taken else self.loss
         self.guard.count(seen.loss, seen.by_rank, norm, taken)
+        if taken:
+            balance_experts(self.engine.module)
 
     def tell(self, journal: Journal, seen: _Seen, taken: bool) -> None:
         """Log a skipped step and a rank that has become slow."""

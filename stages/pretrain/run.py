@@ -83,6 +83,7 @@ def _write_model(shape: ModelConfig, inputs: Inputs, context: Context, checkpoin
     last = find_checkpoints(checkpoints)[-1]
     model = Transformer(shape)
     model.load_state_dict(last.weights(), strict=False)
+    checkpoints.forget_all()
     pretrained.save(model, context.out)
     pretrained.copy_tokenizer(_tokenizer_folder(inputs), context.out)
     for name in (LOG, EVENTS):

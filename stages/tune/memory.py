@@ -61,10 +61,16 @@ class TrainingMemory:
         checkpoint = agree(self.root, fits, self.model)
         if checkpoint is not None:
             load(checkpoint, self.engine, self.held, self.rename)
-        if self.rank == 0:
-            discard_after(self.root, checkpoint.step if checkpoint else 0)
-        dist.barrier()
+        self._leave(checkpoint.step if checkpoint else 0)
         return checkpoint.state if checkpoint else {}
+
+    def _leave(self, step: int) -> None:
+        """Once all ranks have loaded: remove what comes after, and copies fetched from afar."""
+        dist.barrier()
+        if self.rank == 0:
+            discard_after(self.root, step)
+        self.root.forget_all()
+        dist.barrier()
 
     def go_back(self, fits: Fits) -> Mapping[str, Any] | None:
         """As `take_up`, in the middle of a run; None, and nothing changed, where none fits."""
@@ -73,8 +79,7 @@ class TrainingMemory:
         if (checkpoint := agree(self.root, fits, self.model)) is None:
             return None
         load(checkpoint, self.engine, self.held, self.rename)
-        if self.rank == 0:
-            discard_after(self.root, checkpoint.step)
+        self._leave(checkpoint.step)
         self.saver.launch = self._launch()
         return checkpoint.state
 

@@ -26,16 +26,15 @@ EVERY = 2
 def train(config: dict[str, Any]) -> None:
     """The pretraining loop, slowed down, with a note of each worker's process."""
     from stages.pretrain import loop
+    from tests.dist.faults import in_forward
 
-    forward = loop._Run.forward
-
-    def slow(run: Any, rows: Any) -> Any:
+    def slow(run: Any, loss: Any) -> Any:
         note = Path(config["scratch"]) / f"worker-{run.rank}.json"
         note.write_text(json.dumps({"pid": os.getpid(), "world": run.world, "step": run.step}))
         time.sleep(config["step_s"])
-        return forward(run, rows)
+        return loss
 
-    loop._Run.forward = slow  # type: ignore[method-assign]
+    in_forward(slow)
     loop.train(config)
 
 

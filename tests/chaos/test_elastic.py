@@ -29,7 +29,7 @@ def test_a_killed_worker_a_dead_node_and_a_new_one(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr[-4000:]
     said = json.loads(ended.stdout.splitlines()[-1])
     print(json.dumps(said["faults"]))
-    launch, *harm = said["faults"]
+    _launch, *harm = said["faults"]
     assert [fault["workers"] for fault in harm] == [2, 1, 2]
     for fault in harm:
         assert fault["done"] - fault["resumed_at"] <= EVERY + 1, fault

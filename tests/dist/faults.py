@@ -7,23 +7,23 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from stages.pretrain import loop
+from stages.tune import passes
 
 
 def train(job: dict[str, Any]) -> None:
     """Train, noting a hash of every row that this rank read, by step."""
     read = loop._Run.batch
-    rank = os.environ["RANK"]
-    note = Path(job["scratch"]) / f"rows-{os.environ['WORLD_SIZE']}-{rank}.jsonl"
-    note.parent.mkdir(parents=True, exist_ok=True)
 
     def noted(run: loop._Run, shards: Any) -> Any:
         batch = read(run, shards)
+        note = run.scratch / f"rows-{run.mesh.data}-{run.mesh.data_rank}.jsonl"
         rows = [hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in batch.input_ids]
         with note.open("a") as file:
             file.write(json.dumps({"step": run.step, "rows": rows}) + "\n")
@@ -62,16 +62,32 @@ def hang(job: dict[str, Any], victim: int, step: int) -> None:
     loop.train(job)
 
 
+def in_forward(change: Callable[[loop._Run, torch.Tensor], torch.Tensor]) -> None:
+    """Hand the loss of every training pass to `change`, with the run it is part of."""
+    forward, read = passes._PlainPasses._forward, loop._Run.batch
+    running: list[loop._Run] = []
+
+    def noted(run: loop._Run, shards: Any) -> Any:
+        running[:] = [run]
+        return read(run, shards)
+
+    def changed(self: Any, rows: Any, module: Any) -> torch.Tensor:
+        loss = forward(self, rows, module)
+        return change(running[0], loss) if torch.is_grad_enabled() else loss
+
+    loop._Run.batch = noted  # type: ignore[method-assign]
+    passes._PlainPasses._forward = changed  # type: ignore[method-assign]
+
+
 def dawdle(job: dict[str, Any], victim: int, step: int, seconds: float) -> None:
     """Train; from a step on, one rank's forward takes longer."""
-    forward = loop._Run.forward
 
-    def slow(run: loop._Run, rows: Any) -> Any:
+    def slow(run: loop._Run, loss: torch.Tensor) -> torch.Tensor:
         if run.rank == victim and run.step >= step:
             time.sleep(seconds)
-        return forward(run, rows)
+        return loss
 
-    loop._Run.forward = slow  # type: ignore[method-assign]
+    in_forward(slow)
     loop.train(job)
 
 
@@ -80,14 +96,13 @@ def spoil(job: dict[str, Any], victim: int, steps: list[int], how: str) -> None:
 
     Notes a hash of the weights before each spoilt step and after it.
     """
-    forward, count = loop._Run.forward, loop._Run.count
+    count = loop._Run.count
     note = Path(job["scratch"]) / f"weights-{os.environ['RANK']}.jsonl"
     note.parent.mkdir(parents=True, exist_ok=True)
     hit = set(steps)
     began: dict[int, str] = {}
 
-    def odd(run: loop._Run, rows: Any) -> torch.Tensor:
-        loss = forward(run, rows)
+    def odd(run: loop._Run, loss: torch.Tensor) -> torch.Tensor:
         if run.step in hit:
             began.setdefault(run.step, weights_hash(run))
         if run.rank != victim or run.step not in hit:
@@ -106,7 +121,8 @@ def spoil(job: dict[str, Any], victim: int, steps: list[int], how: str) -> None:
             if not taken and run.guard.must_go_back:
                 hit.clear()  # other data follows, which is sound
 
-    loop._Run.forward, loop._Run.count = odd, noted  # type: ignore[method-assign]
+    in_forward(odd)
+    loop._Run.count = noted  # type: ignore[method-assign]
     loop.train(job)
 
 

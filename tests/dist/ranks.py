@@ -23,7 +23,10 @@ SHAPE = {
     "vocab_size": 60, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,
     "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
 }  # fmt: skip
-PRELOAD = ["deepspeed", "stages.pretrain.loop", "torch.utils.tensorboard", "tests.dist.faults"]
+PRELOAD = [
+    "deepspeed", "torch._dynamo", "deepspeed.runtime.zero.muon.muon_optimizer",
+    "stages.pretrain.loop", "torch.utils.tensorboard", "tests.dist.faults",
+]  # fmt: skip
 
 
 def write_tokens(folder: Path) -> Path:

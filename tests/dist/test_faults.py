@@ -14,6 +14,7 @@ from stages.tune.checkpoint import find_checkpoints
 from stages.tune.journal import EVENTS, read_journal
 from tests.dist import faults
 from tests.dist.ranks import finish, job, run, start, write_tokens
+from tests.dist.shapes import Shape, model_shape
 
 pytestmark = pytest.mark.dist
 
@@ -38,15 +39,15 @@ def events(scratch: Path, kind: str) -> list[dict[str, Any]]:
 def rows_read(scratch: Path) -> dict[int, list[str]]:
     """Hashes of the rows of each step, as they were last read, in the order of the batch."""
     found: dict[int, list[str]] = {}
-    by_world: dict[int, dict[int, dict[int, list[str]]]] = {}
+    by_degree: dict[int, dict[int, dict[int, list[str]]]] = {}
     for note in sorted(scratch.glob("rows-*.jsonl")):
-        world, rank = map(int, note.stem.split("-")[1:])
+        degree, rank = map(int, note.stem.split("-")[1:])
         for line in map(json.loads, note.read_text().splitlines()):
-            by_world.setdefault(world, {}).setdefault(line["step"], {})[rank] = line["rows"]
-    for world, steps in by_world.items():
+            by_degree.setdefault(degree, {}).setdefault(line["step"], {})[rank] = line["rows"]
+    for degree, steps in by_degree.items():
         for step, ranks in steps.items():
-            if len(ranks) == world:
-                read = [row for rank in range(world) for row in ranks[rank]]
+            if len(ranks) == degree:
+                read = [row for rank in range(degree) for row in ranks[rank]]
                 assert found.setdefault(step, read) == read, f"step {step} read other rows"
     return found
 
@@ -83,42 +84,70 @@ def test_twenty_kills(tokens: Path, tmp_path: Path, zero: int) -> None:
     _kill_and_compare(tokens, tmp_path, 20, 60, zero, {"rows": 3, "workers": 2, "zero": zero})
 
 
-CHAIN = [(2, 1), (1, 0), (3, 2), (2, 0), (4, 1), (1, 2)]
+SAMPLE: list[Shape] = [
+    {"workers": 2, "zero": 1},
+    {"workers": 1, "zero": 0},
+    {"workers": 2, "zero": 0, "tensor": 2},
+    {"workers": 2, "zero": 3},
+    {"workers": 3, "zero": 2},
+]
+MUON: list[Shape] = [
+    {"workers": 2, "zero": 1},
+    {"workers": 3, "zero": 2},
+    {"workers": 1, "zero": 0},
+    {"workers": 2, "zero": 2},
+]
+OTHERS: list[Shape] = [
+    {"workers": 4, "zero": 1, "tensor": 2},
+    {"workers": 2, "zero": 0, "pipeline": 2},
+    {"workers": 2, "zero": 1, "sequence": 2},
+    {"workers": 4, "zero": 3, "tensor": 2},
+    {"workers": 4, "zero": 1, "pipeline": 2},
+    {"workers": 2, "zero": 0},
+    {"workers": 4, "zero": 3},
+]
 
 
-def _chain(tokens: Path, folder: Path, chain: list[tuple[int, int]], optimizer: str) -> None:
+def _chain(tokens: Path, folder: Path, chain: list[Shape], optimizer: str = "adamw") -> None:
     """Two steps at each shape, every one taking up the last one's checkpoint."""
     steps = 2 * len(chain)
     fields: dict[str, Any] = {"optimizer": optimizer, "checkpoint_every": 2}
-    alone = job(tokens, folder / "alone", steps=steps, **fields)
+    shape = model_shape().model_dump()
+    alone = job(tokens, folder / "alone", steps=steps, **fields) | {"shape": shape}
     run(1, faults.train, alone, log=folder / "log")
-    for number, (world, zero) in enumerate(chain):
+    for number, parallel in enumerate(chain):
         there = job(
-            tokens, folder / "chain", steps=steps,
-            parallel={"rows": 3, "workers": world, "zero": zero}, **fields,
-        )  # fmt: skip
-        ranks = start(world, faults.until, there, 2 * number + 2, log=folder / "log")
+            tokens, folder / "chain", steps=steps, parallel={"rows": 2, **parallel}, **fields
+        ) | {"shape": shape}
+        ranks = start(parallel["workers"], faults.until, there, 2 * number + 2, log=folder / "log")
         codes = finish(ranks, limit_s=120)
-        assert codes == [0] * world, (folder / "log").read_text()[-5000:]
+        said = (folder / "log").read_text()[-5000:]
+        assert codes == [0] * parallel["workers"], f"{parallel}\n{said}"
     assert losses(folder / "chain") == pytest.approx(losses(folder / "alone"), abs=1e-5)
     assert len(losses(folder / "chain")) == steps
     assert rows_read(folder / "chain") == rows_read(folder / "alone")
 
 
 def test_any_shape_continues_any_other(tokens: Path, tmp_path: Path) -> None:
-    _chain(tokens, tmp_path, CHAIN[:4], "adamw")
+    _chain(tokens, tmp_path, SAMPLE)
 
 
 def test_muon_continues_on_another_number_of_workers(tokens: Path, tmp_path: Path) -> None:
-    _chain(tokens, tmp_path, [(2, 1), (3, 2), (1, 0)], "muon")
+    _chain(tokens, tmp_path, MUON, "muon")
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("turn", range(len(CHAIN)))
-def test_all_pairs_of_shapes(tokens: Path, tmp_path: Path, optimizer: str, turn: int) -> None:
-    order = [CHAIN[(i * (turn + 1)) % len(CHAIN)] for i in range(len(CHAIN))]
-    _chain(tokens, tmp_path, order, optimizer)
+@pytest.mark.parametrize("seed", range(10))
+def test_any_order_of_all_shapes(tokens: Path, tmp_path: Path, seed: int) -> None:
+    shapes = [*SAMPLE, *OTHERS]
+    _chain(tokens, tmp_path, random.Random(seed).sample(shapes, len(shapes)))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("seed", range(4))
+def test_any_order_of_muons_shapes(tokens: Path, tmp_path: Path, seed: int) -> None:
+    shapes = [*MUON, {"workers": 3, "zero": 1}, {"workers": 2, "zero": 0}]
+    _chain(tokens, tmp_path, random.Random(seed).sample(shapes, len(shapes)), "muon")
 
 
 GUARDS = {"warmup": 6, "window": 16, "rollback_after": 3}
