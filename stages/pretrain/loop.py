@@ -152,7 +152,9 @@ class _Run:
         self.shape = ModelConfig.model_validate(job["shape"])
         torch.manual_seed(job["seed"])
         self.mesh = Mesh.of(config.parallel)
-        model = TrainedDecoder(self.shape, config.parallel, config.precision).to(self.device)
+        model = TrainedDecoder(self.shape, config.parallel, config.precision)
+        if self.mesh.tensor == self.mesh.pipeline == 1:  # else a device takes its part alone
+            model.to(self.device)
         shapes = whole_shapes(model)
         module, groups = divided(model, self.mesh)
         optimizer = client_optimizer(

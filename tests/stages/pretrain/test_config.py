@@ -44,7 +44,7 @@ MODEL = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers"
         ({"workers": 3, "tensor": 2}, "parallel.workers is 3, not a multiple of parallel.tensor 2"),
         (
             {"workers": [2, 4], "tensor": 2},
-            r"workers is \[2, 4\] with parallel.tensor 2: an elastic",
+            r"\[2, 4\] with parallel.tensor 2: an elastic",
         ),
         ({"workers": 4, "tensor": 2, "pipeline": 2}, "tensor 2 and parallel.pipeline 2 were asked"),
         ({"workers": 4, "tensor": 2, "sequence": 2}, "tensor 2 and parallel.sequence 2 were asked"),
@@ -71,16 +71,16 @@ def test_a_parallel_shape_that_cannot_be_is_refused_by_name(
 
 
 def test_what_a_degree_cannot_divide_is_refused_by_name() -> None:
-    with pytest.raises(ValidationError, match="intermediate_size is 385, which parallel.tensor 2"):
+    with pytest.raises(ValidationError, match=r"385, which parallel.tensor 2"):
         _config(model={**MODEL, "intermediate_size": 385}, parallel={**TWO, "tensor": 2})
-    with pytest.raises(ValidationError, match="sequence_length is 255, which parallel.sequence 2"):
+    with pytest.raises(ValidationError, match=r"255, which parallel.sequence 2"):
         _config(model=MODEL, sequence_length=255, batch_tokens=510, parallel={**TWO, "sequence": 2})
-    with pytest.raises(ValidationError, match="optimizer is muon with parallel.tensor 2"):
+    with pytest.raises(ValidationError, match=r"optimizer is muon with parallel.tensor 2"):
         _config(model=MODEL, optimizer="muon", parallel={**TWO, "tensor": 2})
     sizes = ModelConfig().model_dump() | {"kv_lora_rank": 8, "num_experts": 4}
-    with pytest.raises(ValueError, match="parallel.tensor is 2 and the model has latent attention"):
+    with pytest.raises(ValueError, match=r"parallel.tensor is 2 and .* latent attention"):
         Parallel(workers=2, tensor=2).check_sizes(sizes, 256)
-    with pytest.raises(ValueError, match="pipeline is 2 and the model has a mixture of experts"):
+    with pytest.raises(ValueError, match=r"pipeline is 2 and .* mixture of experts"):
         Parallel(workers=2, pipeline=2).check_sizes(sizes, 256)
 
 
