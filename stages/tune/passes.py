@@ -65,6 +65,11 @@ class _PlainPasses:
 
     def __init__(self, engine: Any, mesh: Mesh, accumulation: int) -> None:
         self.engine, self.mesh, self.accumulation = engine, mesh, accumulation
+        self.divisor = mesh.data * accumulation
+        if engine.zero_optimization_stage() == 3:
+            # DeepSpeed 0.19's reduce-scatter averages over sequence ranks too, whose gradients are
+            # parts of a sum; its other stages add them up.
+            self.divisor *= mesh.sequence
 
     def predicted(self, rows: Rows) -> float:
         _, labels, _ = self._mine(rows)
@@ -77,7 +82,7 @@ class _PlainPasses:
         for piece in _pieces(rows, self.accumulation):
             with working():
                 loss_sum = self._forward(piece, self.engine)
-            self.engine.backward(loss_sum * (self.mesh.data * self.accumulation / predicted))
+            self.engine.backward(loss_sum * (self.divisor / predicted))
             if not self.engine.is_gradient_accumulation_boundary():
                 self.engine.step()  # counts the micro-batch; the guard takes the step itself
             total += loss_sum.item()
