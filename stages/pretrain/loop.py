@@ -152,7 +152,7 @@ class _Run:
         self.shape = ModelConfig.model_validate(job["shape"])
         torch.manual_seed(job["seed"])
         self.mesh = Mesh.of(config.parallel)
-        model = TrainedDecoder(self.shape, config.parallel, config.precision)
+        model = TrainedDecoder(self.shape, config.parallel, config.precision == "bfloat16")
         if self.mesh.tensor == self.mesh.pipeline == 1:  # else a device takes its part alone
             model.to(self.device)
         shapes = whole_shapes(model)

@@ -27,9 +27,9 @@ Rows = tuple[Tensor, Tensor, Tensor]
 class TrainedDecoder(Transformer):
     """A Transformer whose forward pass gives the summed loss where it is handed labels."""
 
-    def __init__(self, config: ModelConfig, parallel: Parallel, precision: str = "float32") -> None:
+    def __init__(self, config: ModelConfig, parallel: Parallel, bfloat16: bool = False) -> None:
         super().__init__(config)
-        self.precision = precision
+        self.bfloat16 = bfloat16
         self.sequence_rank: int | None = None
         """Which slice of each row this rank is handed; None: all of it."""
         if parallel.activation_checkpointing:
@@ -45,7 +45,7 @@ class TrainedDecoder(Transformer):
         """Summed loss in nats, a scalar; without labels, logits."""
         if labels_bt is None:
             return super().forward(input_ids_bt, document_ids_bt, cache)
-        with autocast(self.precision, input_ids_bt.device):
+        with autocast(self.bfloat16, input_ids_bt.device):
             hidden = self._hidden(input_ids_bt, document_ids_bt)
             return summed_loss(hidden, self.lm_head.weight, labels_bt)
 
@@ -72,9 +72,9 @@ def surroundings(
     return rotary_tables(positions, config), masks
 
 
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Matrix products in `precision`; weights and statistics stay float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+def autocast(bfloat16: bool, device: torch.device) -> torch.autocast:
+    """Matrix products in bfloat16 if so wanted; weights and statistics stay float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16)
 
 
 def summed_loss(hidden_btd: Tensor, head_weight_vd: Tensor, labels_bt: Tensor) -> Tensor:

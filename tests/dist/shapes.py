@@ -19,7 +19,7 @@ from model.transformer import Transformer
 from stages.pretrain import DECAY_FRACTION, Config
 from stages.pretrain.loop import train
 from stages.text.token_shards import TokenShards
-from stages.tune.journal import read_journal
+from stages.tune.journal import EVENTS, read_journal
 from tests.dist import ranks
 
 STEPS, ROWS, LENGTH, SEED = 50, 8, 16, 5
@@ -27,6 +27,8 @@ RATE, CLIP = 3e-3, 0.55
 LOSS_TOLERANCE = NORM_TOLERANCE = 1e-5
 
 Shape = dict[str, Any]
+Course = tuple[list[float], list[float], float]
+"""Losses and gradient norms by step, and the held-out loss after training."""
 DATA, TENSOR, ZERO = (1, 2, 4), (1, 2), (0, 1, 2, 3)
 GRID: list[Shape] = [
     {"workers": data * tensor, "tensor": tensor, "zero": zero}
@@ -58,6 +60,14 @@ UNTIED: list[Shape] = [
 ]
 
 
+CHANGES: list[tuple[Shape, Shape]] = [
+    ({"workers": 2, "tensor": 2, "zero": 3}, {"workers": 2, "pipeline": 2, "zero": 1}),
+    ({"workers": 2, "pipeline": 2, "zero": 0}, {"workers": 2, "sequence": 2, "zero": 2}),
+    ({"workers": 2, "sequence": 2, "zero": 3}, {"workers": 4, "tensor": 2, "zero": 0}),
+    ({"workers": 4, "pipeline": 2, "zero": 1}, {"workers": 1, "zero": 3}),
+]
+
+
 def model_shape(**fields: Any) -> ModelConfig:
     """Two layers whose heads two ranks can share."""
     sizes = {
@@ -77,8 +87,8 @@ def config(parallel: Shape, **fields: Any) -> Config:
 
 def train_at(
     parallel: Shape, tokens: Path, scratch: Path, shape: ModelConfig | None = None, **fields: Any
-) -> tuple[list[float], list[float], float]:
-    """(losses, gradient norms, held-out loss after training) of the stage's own loop."""
+) -> Course:
+    """The course of the stage's own loop."""
     made = config(parallel, **fields)
     job = {
         "config": made.model_dump(mode="json"),
@@ -87,7 +97,7 @@ def train_at(
         "scratch": str(scratch),
     }  # fmt: skip
     board, log = scratch / "board", scratch / "output"
-    board.mkdir(parents=True)
+    board.mkdir(parents=True, exist_ok=True)
     ranks.run(made.parallel.bounds[1], _train, job, str(board), log=log, limit_s=500)
     metrics = json.loads((board / "report.json").read_text())["metrics"]
     lines = read_journal(scratch)
@@ -101,7 +111,7 @@ def _train(job: dict[str, Any], board: str) -> None:
 
 
 @cache
-def reference(tokens: Path, tied: bool = True) -> tuple[list[float], list[float], float]:
+def reference(tokens: Path, tied: bool = True) -> Course:
     """The same run, batch after whole batch, in one process of plain PyTorch."""
     torch.manual_seed(SEED)
     model = Transformer(model_shape(tie_word_embeddings=tied))
@@ -156,12 +166,30 @@ def check(
 ) -> tuple[float, float]:
     """Assert that a shape trains as one process does; the largest differences found."""
     shape = model_shape(tie_word_embeddings=tied)
-    losses, norms, heldout = train_at(parallel, tokens, scratch, shape, **fields)
-    expected_losses, expected_norms, expected_heldout = reference(tokens, tied)
-    assert max(expected_norms) > CLIP > min(expected_norms)  # some steps clip, some do not
-    assert losses == pytest.approx(expected_losses, abs=LOSS_TOLERANCE)
-    assert norms == pytest.approx(expected_norms, rel=NORM_TOLERANCE)
-    assert heldout == pytest.approx(expected_heldout, abs=LOSS_TOLERANCE)
-    pairs = list(zip(norms, expected_norms, strict=True))
-    worst = max(abs(a - b) for a, b in zip(losses, expected_losses, strict=True))
-    return worst, max(abs(a - b) / b for a, b in pairs)
+    found, expected = train_at(parallel, tokens, scratch, shape, **fields), reference(tokens, tied)
+    assert max(expected[1]) > CLIP > min(expected[1])  # some steps clip, some do not
+    return compare(found, expected)
+
+
+def check_change(first: Shape, then: Shape, tokens: Path, scratch: Path) -> None:
+    """Assert that a run begun at one shape and continued at another trains as one process does.
+
+    The first is shorter: the second takes it up where its learning rate begins to fall.
+    """
+    train_at(first, tokens, scratch, steps=STEPS // 2)
+    compare(train_at(then, tokens, scratch), reference(tokens))
+    events = read_journal(scratch, EVENTS)
+    resumed = [event["step"] for event in events if event["event"] == "resumed"]
+    assert resumed == [config(first, steps=STEPS // 2).decay_start]
+
+
+def compare(found: Course, expected: Course) -> tuple[float, float]:
+    """Assert that two courses agree; the largest differences of loss and (relative) norm."""
+    for mine, theirs, limits in (
+        (found[0], expected[0], {"abs": LOSS_TOLERANCE, "rel": 0}),
+        (found[1], expected[1], {"rel": NORM_TOLERANCE}),
+        (found[2], expected[2], {"abs": LOSS_TOLERANCE, "rel": 0}),
+    ):
+        assert mine == pytest.approx(theirs, **limits), f"{mine} instead of {theirs}"
+    worst = max(abs(a - b) for a, b in zip(found[0], expected[0], strict=True))
+    return worst, max(abs(a / b - 1) for a, b in zip(found[1], expected[1], strict=True))

@@ -12,6 +12,7 @@ import pytest
 
 from tests.dist import ranks
 from tests.dist.shapes import (
+    CHANGES,
     GRID,
     OPTIONS,
     PIPELINE,
@@ -19,6 +20,7 @@ from tests.dist.shapes import (
     UNTIED,
     Shape,
     check,
+    check_change,
     name,
 )
 
@@ -39,3 +41,12 @@ def test_a_shape_trains_as_one_process(shape: Shape, tokens: Path, tmp_path: Pat
 @pytest.mark.parametrize("shape", UNTIED, ids=name)
 def test_with_a_head_of_its_own(shape: Shape, tokens: Path, tmp_path: Path) -> None:
     check(shape, tokens, tmp_path, tied=False)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"), CHANGES, ids=[f"{name(a)}_to_{name(b)}" for a, b in CHANGES]
+)
+def test_a_run_changes_shape_under_way(
+    first: Shape, then: Shape, tokens: Path, tmp_path: Path
+) -> None:
+    check_change(first, then, tokens, tmp_path)
