@@ -212,7 +212,8 @@ def _process_group(threads: int, gpu: bool) -> Iterator[None]:
     os.environ.update(
         MASTER_ADDR=address[0], MASTER_PORT=str(address[1]), RANK=str(rank), WORLD_SIZE=str(size),
         # DeepSpeed takes it for the device's number, and Ray shows a worker one device.
-        LOCAL_RANK=str(0 if gpu else context.get_local_rank()), NODE_RANK=str(context.get_node_rank()),
+        LOCAL_RANK=str(0 if gpu else context.get_local_rank()),
+        NODE_RANK=str(context.get_node_rank()),
         LOCAL_WORLD_SIZE=str(context.get_local_world_size()), OMP_NUM_THREADS=str(threads),
     )  # fmt: skip
     import torch
