@@ -7,11 +7,13 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from stages.stage import Stage, StageConfig, duration, execution, parent
+from stages.tune.guards import Guards
 from stages.tune.parallel import Parallel
 from stages.tune.precision import Precision
 
 DECAY_FRACTION = 0.3
 """The part of a warmup-stable-decay run in which the learning rate falls."""
+BATCH_TOKENS = 8192
 
 
 class Shape(StageConfig):
@@ -45,14 +47,37 @@ class Shape(StageConfig):
         return base.model_dump() | written | {"vocab_size": vocabulary_size}
 
 
+class Retention(StageConfig):
+    """Which checkpoints stay: the newest `last`, and those of every `every`-th step (0: none)."""
+
+    last: int = Field(default=2, ge=1)
+    every: int = Field(default=0, ge=0)
+
+
+class Watching(StageConfig):
+    """When a rank counts as stuck or slow. A step may take any time: a run whose longest pause was
+    p is called hanging only after three times p.
+    """
+
+    hang_s: float = Field(default=25.0, gt=0)
+    """Silence of a rank that ends the worker group with every rank's stack."""
+    start_s: float = Field(default=600.0, gt=0)
+    """The same before the first step."""
+    slow_ratio: float = Field(default=1.5, gt=1)
+    """A rank is named when its own work takes this many times the others', three steps long."""
+
+
 class Config(StageConfig):
-    """Base training. One step takes `batch_tokens` tokens in rows of `sequence_length`."""
+    """Base training. One step takes `batch_tokens` tokens in rows of `sequence_length`.
+
+    A run is as long as `steps` says, or the recipe's `train_tokens` in its place.
+    """
 
     tokens: str = parent("tokens")
     tokenizer: str | None = parent("tokenizer", optional=True)
     model: Shape = Shape(depth=4)
     steps: int = duration(ge=1)
-    batch_tokens: int = Field(default=8192, ge=1)
+    batch_tokens: int = Field(default=BATCH_TOKENS, ge=1)
     sequence_length: int = Field(default=256, ge=2)
     learning_rate: float = Field(default=4e-3, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
@@ -66,6 +91,27 @@ class Config(StageConfig):
     heldout_tokens: int = Field(default=1 << 16, ge=1)
     parallel: Parallel = execution(Parallel())
     checkpoint_every: int = execution(200, ge=1)
+    checkpoints: Retention = execution(Retention())
+    watch: Watching = execution(Watching())
+    guards: Guards = Guards()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _duration_in_tokens(cls, written: Any) -> Any:
+        """`train_tokens` as whole steps, rounded up, so that both ways name the same run."""
+        if not isinstance(written, dict) or "train_tokens" not in written:
+            return written
+        rest = {name: value for name, value in written.items() if name != "train_tokens"}
+        tokens, batch = written["train_tokens"], written.get("batch_tokens", BATCH_TOKENS)
+        if "steps" in rest:
+            raise ValueError(
+                f"both steps ({rest['steps']}) and train_tokens ({tokens}) are given: give one"
+            )
+        if not isinstance(tokens, int | float) or tokens < 1:
+            raise ValueError(f"train_tokens is {tokens!r}: give a number of tokens from 1")
+        if not isinstance(batch, int) or batch < 1:
+            return rest | {"steps": 1}  # batch_tokens' own check says what is wrong with it
+        return rest | {"steps": -(-int(tokens) // batch)}
 
     @model_validator(mode="after")
     def _check(self) -> Config:
@@ -74,23 +120,38 @@ class Config(StageConfig):
                 f"batch_tokens is {self.batch_tokens}, not a multiple of sequence_length "
                 f"{self.sequence_length}: a batch is whole rows"
             )
-        context = self.model.sizes(vocabulary_size=1)["max_position_embeddings"]
+        sizes = self.model.sizes(vocabulary_size=1)
+        self.parallel.check_sizes(sizes, self.sequence_length)
+        self.parallel.check_optimizer(self.optimizer)
+        context = sizes["max_position_embeddings"]
         if context < self.sequence_length:
             raise ValueError(
                 f"sequence_length is {self.sequence_length}, longer than the model's "
                 f"max_position_embeddings {context}: raise that, or shorten it"
             )
-        if self.rows < self.parallel.bounds[1]:
-            raise ValueError(
-                f"a batch of {self.batch_tokens} tokens is {self.rows} rows, too few for "
-                f"{self.parallel.bounds[1]} workers: raise batch_tokens or lower parallel.workers"
-            )
+        self._check_batch()
         if self.warmup_steps > self.steps:
             raise ValueError(
                 f"warmup_steps is {self.warmup_steps} but the run has {self.steps} steps: warm up "
                 "for fewer"
             )
         return self
+
+    def _check_batch(self) -> None:
+        data, stages = self.parallel.data, self.parallel.pipeline
+        if self.rows < data:
+            raise ValueError(
+                f"a batch of {self.batch_tokens} tokens is {self.rows} rows, too few for "
+                f"{data} workers that each take their own: raise batch_tokens or lower "
+                "parallel.workers"
+            )
+        if stages > 1 and self.rows % data:
+            raise ValueError(
+                f"a batch of {self.batch_tokens} tokens is {self.rows} rows, not a multiple of the "
+                f"{data} pipelines (parallel.workers {self.parallel.workers} over {stages} "
+                "stages), which all run equal micro-batches: change batch_tokens or "
+                "parallel.workers"
+            )
 
     @property
     def decay_start(self) -> int:
@@ -113,7 +174,7 @@ class Config(StageConfig):
 STAGE = Stage(
     name="pretrain",
     kind="checkpoint",
-    version=1,
+    version=2,
     config=Config,
     entry="stages.pretrain.run:run",
 )
