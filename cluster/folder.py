@@ -46,6 +46,8 @@ class Folder:
 
     def names(self, pattern: str) -> list[str]:
         """Paths below the folder that match a glob pattern, relative to it, sorted."""
+        if self.local is not None:
+            return sorted(p.relative_to(self.local).as_posix() for p in self.local.glob(pattern))
         self.fs.invalidate_cache()
         found = self.fs.glob(f"{self.root}/{pattern}")
         return sorted(str(path)[len(self.root) + 1 :] for path in found)
