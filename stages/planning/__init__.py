@@ -35,6 +35,8 @@ def plan_figures(
         step = recipe.steps[name]
         try:
             if isinstance(step.config, PretrainConfig):
+                if _imported_start(step, recipe):
+                    continue  # only the store knows its shape; the run checks it
                 run = RunShape(planned_shape(step, recipe), step.config)
                 machine = machine_of(recipe, run, measure)
                 figures[name] = run_figures(run, machine, recipe.file.pricing)
@@ -63,14 +65,45 @@ def check_shapes(recipe: Recipe) -> None:
     """Refuse a model whose sizes do not fit together before any stage has run."""
     for step in recipe.steps.values():
         if isinstance(step.config, PretrainConfig):
-            planned_shape(step, recipe)
+            if not _imported_start(step, recipe):
+                planned_shape(step, recipe)
+            _check_tokenizer(step, recipe)
+
+
+def _check_tokenizer(step: Step, recipe: Recipe) -> None:
+    """Tokens encoded with another tokenizer than the model is to have."""
+    for chosen in step.parents["tokenizer"]:
+        for tokens in step.parents["tokens"]:
+            used = recipe.steps[tokens].parents["tokenizer"] if tokens in recipe.steps else [chosen]
+            if used != [chosen]:
+                sizes = {
+                    name: getattr(recipe.steps[name].config, "vocabulary_size", "unknown")
+                    for name in (*used, chosen)
+                    if name in recipe.steps
+                }
+                raise UserError(
+                    f"stages.{step.name}: {tokens!r} is encoded with {', '.join(used)}, and "
+                    f"tokenizer is {chosen!r} (vocabulary sizes {sizes}): the same tokenizer must "
+                    "be named in both"
+                )
 
 
 def planned_shape(step: Step, recipe: Recipe) -> ModelConfig:
     """The decoder of a pretraining step; sizes that do not fit are a UserError that says where."""
     assert isinstance(step.config, PretrainConfig)
+    if step.config.start is not None:
+        return planned_shape(recipe.steps[step.config.start], recipe)
     sizes = step.config.model.sizes(_vocabulary(step, recipe))
     return checked(ModelConfig, sizes, f"stages.{step.name}.model.")
+
+
+def _imported_start(step: Step, recipe: Recipe) -> bool:
+    """Whether a run goes on from a model that no pretraining of this recipe makes."""
+    start = getattr(step.config, "start", None)
+    if start is None:
+        return False
+    above = recipe.steps.get(start)
+    return above is None or not isinstance(above.config, PretrainConfig)
 
 
 def _vocabulary(step: Step, recipe: Recipe) -> int:

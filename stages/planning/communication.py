@@ -47,11 +47,12 @@ def step_communication(run: RunShape) -> Communication:
     again = 1 if parallel.activation_checkpointing else 0
     tensor_share = 2 * (parallel.tensor - 1) / parallel.tensor
     sequence_share = (parallel.sequence - 1) / parallel.sequence
+    exchanged = run.query_width + run.key_width + run.value_width + run.output_width
     return Communication(
         gradients=share * held * often,
         weights=share * held * gathered,
         tensor=tensor_share * tokens * number * model.hidden_size * run.layers * (4 + 2 * again),
         sequence=sequence_share
-        * tokens * number * 2 * (run.query_width + run.key_width) * run.layers * (2 + again),
+        * tokens * number * exchanged * run.layers * (2 + again),
         pipeline=2 * tokens * number * model.hidden_size if parallel.pipeline > 1 else 0.0,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cluster.hardware import Hardware
 from stages.planning.run_shape import RunShape
+from stages.planning.work import ATTENTION_BACKWARD
 
 ROUNDS = 5
 
@@ -81,13 +82,14 @@ def measured_machine(run: RunShape, clock: Clock = time.perf_counter) -> Machine
         flops = 2.0 * x.numel() * len(weight)
         length = run.config.sequence_length
         shape = (max(1, tokens // length), model.num_attention_heads, length, model.head_dim)
-        query, keys = torch.randn(shape), torch.randn(shape)
+        query, keys = torch.randn(shape, requires_grad=True), torch.randn(shape)
+        keys.requires_grad_()
         mask = torch.ones(length, length).tril_().log_()
-        scores = 4.0 * query.numel() * length
+        scores = 4.0 * query.numel() * length * (1 + ATTENTION_BACKWARD)
         array = torch.randn(1 << 24)
 
         def attend() -> None:
-            F.scaled_dot_product_attention(query, keys, keys, attn_mask=mask)
+            F.scaled_dot_product_attention(query, keys, keys, attn_mask=mask).sum().backward()
 
         def multiply() -> None:  # forward, and both products of backward
             x @ weight.T, wide @ weight, wide.T @ x

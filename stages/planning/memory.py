@@ -78,19 +78,22 @@ def optimizer_bytes(run: RunShape) -> float:
 def layer_activations(run: RunShape) -> float:
     """Bytes per token that one layer keeps for its backward pass, on one worker.
 
-    Both norms keep their input and output (4d), q and k norms theirs, attention its rotated queries
-    and keys, its values and its output (3W + 3K), SwiGLU gate, up, their product and silu(gate)
-    (4F), statistics a number per head and norm. Korthikanti et al. (arXiv:2205.05198, section 4)
-    count the GPT-2 layer likewise. Under bfloat16 autocast, norms keep float32 inputs.
+    Both norms keep their input and output (4d), attention its rotated queries and keys, its values
+    and its output (Q + K + V + O), q and k norms their inputs (Q + K), latents their norms' input
+    and output, SwiGLU gate, up, their product and silu(gate) (4F), experts what they are dealt and
+    give back, statistics a number per head and norm. Korthikanti et al. (arXiv:2205.05198, section
+    4) count the GPT-2 layer likewise. Under bfloat16 autocast, norms keep float32 inputs.
     """
     model, tensor = run.model, run.config.parallel.tensor
     number = 2 if run.precision == "bfloat16" else 4
     wide = 2 * model.hidden_size * (4 + number)
-    heads = number * 3 * (run.query_width + run.key_width)
-    inner = number * 4 * model.intermediate_size
+    turned = run.query_width + run.key_width
+    heads = number * (turned * (1 + model.use_qk_norm) + run.value_width + run.output_width)
+    inner = number * (4 * run.inner_width + 2 * run.latent_width)
+    dealt = number * 3 * run.copies * model.hidden_size
     statistics = 4 * (2 * model.num_attention_heads + model.num_key_value_heads + 2)
-    mask = 4 * run.config.sequence_length  # documents' mask, as numbers, one row a token
-    return wide + (heads + inner + statistics) / tensor + mask
+    mask = 4 * run.config.sequence_length if run.masked else 0  # as numbers, one row a token
+    return wide + dealt + (heads + inner + statistics) / tensor + mask
 
 
 def activation_bytes(run: RunShape) -> float:

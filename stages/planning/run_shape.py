@@ -55,6 +55,43 @@ class RunShape:
         return self.model.num_key_value_heads * self.model.head_dim
 
     @property
+    def value_width(self) -> int:
+        return self.model.num_key_value_heads * self.model.value_width
+
+    @property
+    def output_width(self) -> int:
+        """What attention hands to its last product."""
+        return self.model.num_attention_heads * self.model.value_width
+
+    @property
+    def latent_width(self) -> int:
+        return self.model.kv_lora_rank + self.model.q_lora_rank
+
+    @property
+    def copies(self) -> float:
+        """How often a token's hidden state is dealt to experts, on average over the layers."""
+        model = self.model
+        mixed = sum(model.has_experts(layer) for layer in range(model.num_hidden_layers))
+        return model.num_experts_per_tok * mixed / model.num_hidden_layers
+
+    @property
+    def inner_width(self) -> float:
+        """Width of the feed-forward part that a token meets, on average over the layers."""
+        model = self.model
+        chosen = model.num_experts_per_tok + (model.n_shared_experts or 0)
+        widths = [
+            chosen * model.moe_intermediate_size if model.has_experts(layer)
+            else model.intermediate_size
+            for layer in range(model.num_hidden_layers)
+        ]  # fmt: skip
+        return sum(widths) / len(widths)
+
+    @property
+    def masked(self) -> bool:
+        """Whether attention gets a dense mask of the documents: GPUs have block-sparse kernels."""
+        return not self.config.parallel.gpu
+
+    @property
     def held(self) -> float:
         """Parameters of one model rank before ZeRO: tensor and pipeline parallelism divide them."""
         parallel = self.config.parallel

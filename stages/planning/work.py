@@ -9,7 +9,9 @@ and counted in passes over tensors, read and written, as the layers' code makes 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 
+from model.config import keys_seen
 from stages.planning.run_shape import RunShape
 
 KERNELS_PER_LAYER = (40, 60)
@@ -40,8 +42,9 @@ def step_work(run: RunShape) -> Work:
     again = 1 if parallel.activation_checkpointing else 0  # one more forward pass
     tokens = run.tokens * run.accumulation
     split = parallel.tensor * parallel.pipeline
-    products = 2.0 * run.model.parameters(embedding=False) / split
-    attention = 4.0 * run.query_width * keys_per_query(run) * run.layers / parallel.tensor
+    products = 2.0 * run.model.parameters(embedding=False, active=True) / split
+    width = 2.0 * (run.query_width + run.output_width)
+    attention = width * keys_per_query(run) * run.layers / parallel.tensor
     forward, backward = layer_passes(run)
     passes = run.layers * ((1 + again) * forward + backward) + head_passes(run)
     shards = parallel.data if parallel.zero else 1
@@ -58,8 +61,11 @@ def step_work(run: RunShape) -> Work:
 
 
 def keys_per_query(run: RunShape) -> float:
-    """Keys that the kernel visits for a query: all of them under a mask, as documents need."""
-    return float(run.config.sequence_length)
+    """Keys that the kernel visits for a query: all of them under a dense mask, else those seen."""
+    length = run.config.sequence_length
+    if run.masked:
+        return float(length)
+    return fmean(keys_seen(length, window) for window in run.model.windows)
 
 
 def layer_passes(run: RunShape) -> tuple[float, float]:
@@ -72,7 +78,7 @@ def layer_passes(run: RunShape) -> tuple[float, float]:
     model, tensor = run.model, run.config.parallel.tensor
     number = 3 if run.precision == "bfloat16" else 4  # bfloat16 products among float32 sums
     heads = (run.query_width + run.key_width) / tensor
-    inner = model.intermediate_size / tensor
+    inner = (run.inner_width + run.copies * model.hidden_size) / tensor
     forward = 16 * model.hidden_size + 12 * heads + 5 * inner
     backward = 39 * model.hidden_size + 19 * heads + 9 * inner
     return number * forward, number * backward

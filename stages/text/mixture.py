@@ -15,6 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from cluster.errors import UserError
 from stages.text.permutation import permute
 from stages.text.token_shards import TokenBatch, TokenShards
 
@@ -44,8 +45,12 @@ class Mixture:
     """Batches from several sources; has `TokenShards.batch`'s signature and promises."""
 
     def __init__(self, sources: Sequence[TokenShards], deals: Sequence[Deal]) -> None:
-        if deals[0].begin != 0 or any(len(d.shares) != len(sources) for d in deals):
-            raise ValueError("the first deal begins at sample 0, and each has a share per source")
+        for deal in deals:
+            if len(deal.shares) != len(sources):
+                raise UserError(
+                    f"a mixture has {len(deal.shares)} shares for {len(sources)} tokens artifacts: "
+                    "give one each, in the same order"
+                )
         self.sources = list(sources)
         self.deals = sorted(deals, key=lambda deal: deal.begin)
 
@@ -56,7 +61,7 @@ class Mixture:
             if following is None or sample < following.begin:
                 source, number = _dealt(deal, sample - deal.begin, seed)
                 return source, used[source] + number
-            for source, count in enumerate(_counted(deal, following.begin - deal.begin, seed)):
+            for source, count in enumerate(_reached(deal, following.begin - deal.begin)):
                 used[source] += count
         raise AssertionError("the last deal has no end")
 
@@ -64,14 +69,14 @@ class Mixture:
         self, step: int, rows: int, seed: int, rank: int = 0, world: int = 1
     ) -> np.ndarray:
         """The source of each of this rank's rows, int64 [rows]."""
-        samples = range(step * rows, (step + 1) * rows)[rank * rows // world : (rank + 1) * rows // world]
+        samples = _samples(step, rows, rank, world)
         return np.asarray([self.place(sample, seed)[0] for sample in samples], dtype=np.int64)
 
     def batch(
         self, step: int, rows: int, length: int, seed: int, rank: int = 0, world: int = 1
     ) -> TokenBatch:
-        """The batch of a step; document numbers differ between rows of different sources."""
-        samples = range(step * rows, (step + 1) * rows)[rank * rows // world : (rank + 1) * rows // world]
+        """The batch of a step: a pure function of (seed, step, rows, length) and the deals."""
+        samples = _samples(step, rows, rank, world)
         shape = (len(samples), length)
         batch = TokenBatch(*(np.empty(shape, dtype=np.int64) for _ in range(3)))
         for row, sample in enumerate(samples):
@@ -80,6 +85,11 @@ class Mixture:
             batch.input_ids[row], batch.labels[row] = one.input_ids[0], one.labels[0]
             batch.document_ids[row] = one.document_ids[0]
         return batch
+
+
+def _samples(step: int, rows: int, rank: int, world: int) -> range:
+    """The run's samples that are a rank's contiguous rows of a step."""
+    return range(step * rows + rank * rows // world, step * rows + (rank + 1) * rows // world)
 
 
 def _dealt(deal: Deal, sample: int, seed: int) -> tuple[int, int]:
@@ -94,7 +104,7 @@ def _dealt(deal: Deal, sample: int, seed: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=64)
-def _counted(deal: Deal, samples: int, seed: int) -> tuple[int, ...]:
+def _reached(deal: Deal, samples: int) -> tuple[int, ...]:
     """How far into each source a deal of so many samples reaches.
 
     A block broken off has left gaps in a source's numbers; the next deal starts behind them.

@@ -119,7 +119,8 @@ def train_peer(folder: Path, minutes: float, rate: float) -> dict[str, float]:
         return GPT2LMHeadModel(
             GPT2Config(
                 vocab_size=shards.vocabulary_size, n_positions=LENGTH, n_embd=128, n_layer=4,
-                n_head=4, n_inner=inner, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+                n_head=4, n_inner=inner, bos_token_id=0, eos_token_id=0,
+                resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
             )
         )  # fmt: skip
 
@@ -202,7 +203,7 @@ def main(minutes: float, rates: list[float], max_bytes: int) -> None:
     print(
         json.dumps(
             {"bench": "learning", "ours": round(ours, 4), "peer": round(peer, 4),
-             "unit": f"bits per byte after {minutes:g} CPU-minutes, lower is better; ratio peer/ours",
+             "unit": f"bits per byte after {minutes:g} CPU-minutes; ratio: peer / ours",
              "ratio": round(peer / ours, 3)}
         )
     )  # fmt: skip

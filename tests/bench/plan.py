@@ -2,8 +2,8 @@
 
 Each run is a process of its own: it times this processor at the run's sizes, trains a few steps
 with the loop that `pretrain` runs (DeepSpeed, one rank), and says its peak resident memory above
-what the imports take and its best step, in CPU-seconds of its one thread. The last line's ratio is planned over measured tokens/s of
-the run that is furthest off; memory is printed beside it.
+what the imports take and its best step, in CPU-seconds of its one thread. The last line's ratio is
+planned over measured tokens/s of the run that is furthest off; memory is printed beside it.
 """
 
 from __future__ import annotations
