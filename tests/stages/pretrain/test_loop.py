@@ -162,8 +162,9 @@ def test_sources_are_mixed_and_measured_apart(
     """Half the rows from each of two sources, then one alone; losses by source add up."""
     said: list[dict[str, Any]] = []
     monkeypatch.setattr(loop, "report", lambda metrics, *_: said.append(metrics))
-    fields = {"tokens": ["a", "b"], "phases": [{"begin": "decay", "mixture": [0, 1]}]}
-    job = _job(tokens, tmp_path / "run", evaluate_every=5, parallel={"rows": 8}, **fields)
+    job = _job(tokens, tmp_path / "run", evaluate_every=5, parallel={"rows": 8})
+    job["config"]["tokens"] = ["a", "b"]
+    job["config"]["phases"] = [{"begin": "decay", "mixture": [0, 1]}]
     job["tokens"] = {"web": job["tokens"], "books": str(tokens / "heldout")}
     job["heldout"] = {"web": job["heldout"], "books": str(tokens / "train")}
     loop.train(job)
