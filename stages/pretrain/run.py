@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 from cluster.artifact import Artifact
-from cluster.errors import UserError
 from cluster.folder import Folder
 from cluster.trainer import run_workers
 from model.config import ModelConfig

@@ -64,7 +64,12 @@ def test_time_cost_and_energy_follow_from_the_rate(tmp_path: Path) -> None:
     ],
 )
 def test_the_large_recipes_fit_their_clusters(
-    tmp_path: Path, device: str, name: str, least: float, most: float, days: float,
+    tmp_path: Path,
+    device: str,
+    name: str,
+    least: float,
+    most: float,
+    days: float,
     mfu: float,
 ) -> None:
     figures = figures_of(load_recipe(name, [f"hardware.device={device}"]), tmp_path)
