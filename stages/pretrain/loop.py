@@ -104,7 +104,8 @@ def train(job: dict[str, Any]) -> None:
                 run.save()
             if time.monotonic() - reported > REPORT_S:
                 reported = time.monotonic()
-                report({}, run.step, config.steps, f"loss {run.loss:.3f}")
+                speed = f"{measured['tokens_per_second']:,.0f} tokens/s"
+                report({}, run.step, config.steps, f"loss {run.loss:.3f}, {speed}")
         run.finish()
         seconds = time.monotonic() - started
         metrics = run.metrics(seconds) | heldout_losses(run, heldout)
