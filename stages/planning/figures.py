@@ -132,5 +132,5 @@ def storage_figures(run: RunShape) -> dict[str, Any]:
 
 
 def checkpoint_bytes(run: RunShape) -> float:
-    """One checkpoint: float32 weights, the optimizer's state, and ZeRO's float32 master copy."""
+    """One checkpoint: weights and the optimizer's state, float32."""
     return run.model.parameters() * (4.0 + optimizer_bytes(run))

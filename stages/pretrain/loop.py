@@ -71,7 +71,7 @@ def train(job: dict[str, Any]) -> None:
         if run.resumed:
             journal.event("resumed", run.step, workers=run.world)
         while run.step < config.steps and not stopping.due:
-            begun = time.monotonic()
+            begun = meter.begin()
             rate = run.set_learning_rate()
             with run.working("reading a batch"), meter.reading():
                 batch = run.batch(data)

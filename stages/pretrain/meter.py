@@ -36,6 +36,11 @@ class StepMeter:
         self.exchanges = ExchangeClock(device)
         self.data_s = 0.0
 
+    def begin(self) -> float:
+        """Begin a step, forgetting what evaluation and checkpoints took since the last; the time."""
+        self.exchanges.take()
+        return time.monotonic()
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """What runs inside is waiting for data."""

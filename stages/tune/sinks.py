@@ -7,6 +7,7 @@ asks for them: `pip install 'raylm[wandb]'`, `pip install 'raylm[prometheus]'`.
 from __future__ import annotations
 
 import importlib
+import uuid
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -73,7 +74,7 @@ class _WandB:
         wandb = _optional("wandb", "wandb")
         marker = folder / "wandb-run"
         if not marker.exists():
-            marker.write_text(wandb.util.generate_id(), encoding="utf-8")
+            marker.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
         self.run: Any = wandb.init(
             project=settings.project,
             name=settings.name,
