@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -10,6 +11,7 @@ from stages.stage import Stage, StageConfig, duration, execution, parent
 from stages.tune.guards import Guards
 from stages.tune.parallel import Parallel
 from stages.tune.precision import Precision
+from stages.tune.sinks import Reporting
 
 DECAY_FRACTION = 0.3
 """The part of a warmup-stable-decay run in which the learning rate falls."""
@@ -19,7 +21,7 @@ BATCH_TOKENS = 8192
 class Shape(StageConfig):
     """The decoder's shape: `depth` alone (one dial), or the sizes, by Hugging Face's names.
 
-    The vocabulary's size comes from the tokens.
+    The vocabulary's size comes from the tokens. `model.config.ModelConfig` explains every field.
     """
 
     depth: int | None = Field(default=None, ge=1)
@@ -32,6 +34,28 @@ class Shape(StageConfig):
     max_position_embeddings: int | None = None
     rope_theta: float | None = None
     tie_word_embeddings: bool | None = None
+    vocab_size: int | None = None
+    """Rows of the embedding, where they are to be more than the tokens' vocabulary (a multiple that
+    devices like, room for later tokens)."""
+    use_qk_norm: bool | None = None
+    rope_scaling: dict[str, Any] | None = None
+    sliding_window: int | None = None
+    layer_types: tuple[str, ...] | None = None
+    kv_lora_rank: int | None = None
+    q_lora_rank: int | None = None
+    qk_nope_head_dim: int | None = None
+    qk_rope_head_dim: int | None = None
+    v_head_dim: int | None = None
+    num_experts: int | None = None
+    num_experts_per_tok: int | None = None
+    moe_intermediate_size: int | None = None
+    n_shared_experts: int | None = None
+    first_k_dense_replace: int | None = None
+    scoring_func: str | None = None
+    norm_topk_prob: bool | None = None
+    routed_scaling_factor: float | None = None
+    n_group: int | None = None
+    topk_group: int | None = None
 
     def sizes(self, vocabulary_size: int) -> dict[str, Any]:
         """All fields of ModelConfig: the dial's or its defaults, then what the recipe set.
@@ -44,7 +68,10 @@ class Shape(StageConfig):
         if self.depth is not None:
             base = ModelConfig.from_depth(self.depth, vocabulary_size)
         written = self.model_dump(exclude_none=True, exclude={"depth", "description"})
-        return base.model_dump() | written | {"vocab_size": vocabulary_size}
+        return base.model_dump() | {"vocab_size": vocabulary_size} | written
+
+
+DEFAULT_SHAPE = Shape(depth=4)
 
 
 class Retention(StageConfig):
@@ -67,15 +94,40 @@ class Watching(StageConfig):
     """A rank is named when its own work takes this many times the others', three steps long."""
 
 
+class Phase(StageConfig):
+    """From a step on, sources get other shares: annealing on better text at the end, say."""
+
+    begin: int | Literal["decay"] = "decay"
+    """A step, or where the learning rate of a warmup-stable-decay run begins to fall."""
+    mixture: list[float] = Field(min_length=1)
+
+
+class EarlyStop(StageConfig):
+    """End the run when so many evaluations brought no lower held-out loss."""
+
+    every: int = Field(default=100, ge=1)
+    """Steps between evaluations."""
+    patience: int = Field(default=3, ge=1)
+    min_improvement: float = Field(default=0.0, ge=0)
+    """In nats per token: what falls by less counts as nothing."""
+
+
 class Config(StageConfig):
     """Base training. One step takes `batch_tokens` tokens in rows of `sequence_length`.
 
-    A run is as long as `steps` says, or the recipe's `train_tokens` in its place.
+    A run is as long as `steps` says, or the recipe's `train_tokens` in its place. Several `tokens`
+    are mixed, in equal shares or those of `mixture`, which `phases` change.
     """
 
-    tokens: str = parent("tokens")
+    tokens: str | list[str] = parent("tokens", many=True)
     tokenizer: str | None = parent("tokenizer", optional=True)
-    model: Shape = Shape(depth=4)
+    start: str | None = parent("checkpoint", optional=True)
+    """A model to train on from (an imported Hugging Face folder, say); its shape stands for
+    `model`."""
+    model: Shape = DEFAULT_SHAPE
+    mixture: list[float] | None = None
+    """Shares of the tokens, in their order; they are normalised."""
+    phases: list[Phase] = Field(default_factory=list)
     steps: int = duration(ge=1)
     batch_tokens: int = Field(default=BATCH_TOKENS, ge=1)
     sequence_length: int = Field(default=256, ge=2)
@@ -89,6 +141,10 @@ class Config(StageConfig):
     one size."""
     precision: Precision = "float32"
     heldout_tokens: int = Field(default=1 << 16, ge=1)
+    early_stop: EarlyStop | None = None
+    evaluate_every: int = execution(0, ge=0)
+    """Steps between held-out losses, by source; 0: at the end, and as `early_stop` says."""
+    metrics: Reporting = execution(Reporting())
     parallel: Parallel = execution(Parallel())
     checkpoint_every: int = execution(200, ge=1)
     checkpoints: Retention = execution(Retention())
@@ -120,16 +176,15 @@ class Config(StageConfig):
                 f"batch_tokens is {self.batch_tokens}, not a multiple of sequence_length "
                 f"{self.sequence_length}: a batch is whole rows"
             )
-        sizes = self.model.sizes(vocabulary_size=1)
-        self.parallel.check_sizes(sizes, self.sequence_length)
-        self.parallel.check_optimizer(self.optimizer)
-        context = sizes["max_position_embeddings"]
-        if context < self.sequence_length:
+        if self.start is None:
+            self.check_shape(self.model.sizes(vocabulary_size=1))
+        elif self.model != DEFAULT_SHAPE:
             raise ValueError(
-                f"sequence_length is {self.sequence_length}, longer than the model's "
-                f"max_position_embeddings {context}: raise that, or shorten it"
+                f"both start ({self.start}) and model are given: a run that goes on from a model "
+                "has its shape; leave out one of them"
             )
         self._check_batch()
+        self._check_mixture()
         if self.warmup_steps > self.steps:
             raise ValueError(
                 f"warmup_steps is {self.warmup_steps} but the run has {self.steps} steps: warm up "
@@ -152,6 +207,55 @@ class Config(StageConfig):
                 "stages), which all run equal micro-batches: change batch_tokens or "
                 "parallel.workers"
             )
+
+    def check_shape(self, sizes: Mapping[str, Any]) -> None:
+        """Raise ValueError where a model of these sizes cannot be trained as this config says."""
+        self.parallel.check_sizes(sizes, self.sequence_length)
+        self.parallel.check_optimizer(self.optimizer)
+        context = sizes["max_position_embeddings"]
+        if context < self.sequence_length:
+            raise ValueError(
+                f"sequence_length is {self.sequence_length}, longer than the model's "
+                f"max_position_embeddings {context}: raise that, or shorten it"
+            )
+
+    def _check_mixture(self) -> None:
+        count = 1 if isinstance(self.tokens, str) else len(self.tokens)
+        if count == 0:
+            raise ValueError("tokens is an empty list: name at least one tokens artifact")
+        mixtures = {"mixture": self.mixture} | {
+            f"phases.{i}.mixture": phase.mixture for i, phase in enumerate(self.phases)
+        }
+        for place, shares in mixtures.items():
+            if shares is None:
+                continue
+            if len(shares) != count or min(shares) < 0 or sum(shares) <= 0:
+                raise ValueError(
+                    f"{place} is {shares}, expected {count} shares, one for each of tokens, none "
+                    "negative and not all zero"
+                )
+        begins = [begin for begin, _ in self.shares(count)]
+        if begins != sorted(set(begins)):
+            raise ValueError(
+                f"the mixture and its phases begin at steps {begins}: give rising steps after 0"
+            )
+        if self.schedule != "wsd" and any(phase.begin == "decay" for phase in self.phases):
+            raise ValueError(
+                f"a phase begins at decay, which the schedule {self.schedule} has not: give a step"
+            )
+
+    def shares(self, count: int) -> list[tuple[int, tuple[float, ...]]]:
+        """(step, shares of the sources from there on) of `count` sources, in order."""
+        found = [(0, tuple(self.mixture or [1.0] * count))]
+        for phase in self.phases:
+            begin = self.decay_start if phase.begin == "decay" else phase.begin
+            found.append((begin, tuple(phase.mixture)))
+        return found
+
+    def evaluates_at(self, step: int) -> bool:
+        """Whether the held-out loss is measured once `step` steps are done."""
+        often = [self.evaluate_every, self.early_stop.every if self.early_stop else 0]
+        return any(every and step % every == 0 for every in often)
 
     @property
     def decay_start(self) -> int:

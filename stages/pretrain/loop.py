@@ -15,18 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
 from cluster.errors import UserError
 from cluster.trainer import BOARD, report
 from cluster.watch import Stragglers, Watch
+from model import pretrained
 from model.config import ModelConfig
 from model.moe import balance_experts
 from model.schedule import learning_rate
 from stages.pretrain import DECAY_FRACTION, Config
-from stages.text.token_shards import IGNORED_LABEL, TokenBatch, TokenShards
+from stages.pretrain.data import TrainingSet, heldout_sets
+from stages.pretrain.evaluation import HELDOUT, Stopping, heldout_losses, losses_by_source
+from stages.pretrain.meter import StepMeter
+from stages.text.token_shards import TokenBatch, TokenShards
 from stages.tune.decoder import Rows, TrainedDecoder
 from stages.tune.engine import (
     LEARNING_RATE_SCALE,
@@ -53,19 +56,26 @@ NORM_NAMES = {"adamw": "gradient_norm", "muon": "update_norm"}
 def train(job: dict[str, Any]) -> None:
     """Train the model a job describes (see `stages.pretrain.run`) and report its metrics."""
     config = Config.model_validate(job["config"])
-    shards = TokenShards(Path(job["tokens"]))
+    data, heldout = TrainingSet(config, job), heldout_sets(job)
     with contextlib.ExitStack() as stack:
         run = _Run(config, job, stack.enter_context(_watch(config, job)))
-        journal = stack.enter_context(Journal(run.scratch, run.step, active=run.rank == 0))
+        meter = StepMeter(
+            run.shape, config.sequence_length, config.precision, run.world, run.device
+        )  # fmt: skip
+        stack.enter_context(meter.exchanges.exchanging())
+        stopping = Stopping(config.early_stop, run.scratch, run.step)
+        journal = stack.enter_context(
+            Journal(run.scratch, run.step, active=run.rank == 0, reporting=config.metrics)
+        )
         take = StepGuard(run.engine, run.clip_norm)
         started, reported = time.monotonic(), 0.0
         if run.resumed:
             journal.event("resumed", run.step, workers=run.world)
-        while run.step < config.steps:
-            begun = time.monotonic()
+        while run.step < config.steps and not stopping.due:
+            begun = meter.begin()
             rate = run.set_learning_rate()
-            with run.working("reading a batch"):
-                batch = run.batch(shards)
+            with run.working("reading a batch"), meter.reading():
+                batch = run.batch(data)
             rows = run.tensors(batch)
             own_predicted = run.passes.predicted(rows)
             predicted = sum_over_ranks(own_predicted)
@@ -75,52 +85,34 @@ def train(job: dict[str, Any]) -> None:
             norm, taken = take.step(run.guard.accepts)
             run.count(seen, norm, taken)
             seconds = time.monotonic() - begun
+            measured = meter.numbers(config.batch_tokens, seconds)
+            if config.evaluates_at(run.step + 1):
+                measured |= run.evaluate(batch, data, heldout)
+                stopping.saw(run.step, measured[HELDOUT])
             journal.write(
                 run.step, loss=seen.loss, learning_rate=rate, tokens=run.tokens,
-                tokens_per_second=config.batch_tokens / seconds, skipped=run.skipped,
-                flops_per_second=run.flops_per_token * config.batch_tokens / seconds,
-                **{NORM_NAMES[config.optimizer]: norm},
+                skipped=run.skipped, **{NORM_NAMES[config.optimizer]: norm}, **measured,
             )  # fmt: skip
             run.tell(journal, seen, taken)
             run.step += 1
             if run.guard.must_go_back:
                 run.go_back(journal)
-            elif run.step % config.checkpoint_every == 0 or run.step in run.milestones:
+            elif (
+                run.step % config.checkpoint_every == 0
+                or run.step in run.milestones
+                or stopping.due
+            ):
                 run.save()
             if time.monotonic() - reported > REPORT_S:
                 reported = time.monotonic()
-                report({}, run.step, config.steps, f"loss {run.loss:.3f}")
+                speed = f"{measured['tokens_per_second']:,.0f} tokens/s"
+                report({}, run.step, config.steps, f"loss {run.loss:.3f}, {speed}")
         run.finish()
         seconds = time.monotonic() - started
-        heldout = heldout_loss(run, TokenShards(Path(job["heldout"])))
-    metrics = run.metrics(seconds) | {"heldout_loss": heldout}
+        metrics = run.metrics(seconds) | heldout_losses(run, heldout)
+    if stopping.due:
+        metrics["stopped_early_at"] = run.step
     report(metrics, config.steps, config.steps, "trained")
-
-
-def heldout_loss(run: _Run, shards: TokenShards) -> float:
-    """Mean nats per token of some held-out windows, shared out among the data groups.
-
-    All take as many passes (ZeRO 3 gathers weights in them); one without windows left predicts
-    nothing in its last.
-    """
-    length, mesh = run.config.sequence_length, run.mesh
-    windows = min(shards.windows(length), max(1, run.config.heldout_tokens // length))
-    count = min(run.config.parallel.rows, windows)
-    loss, predicted = 0.0, 0.0
-    for begin in range(0, windows, mesh.data * count):
-        first = begin + mesh.data_rank * count
-        numbers = [min(first + i, windows - 1) for i in range(count)]
-        pieces = [shards.batch(number, 1, length, seed=0) for number in numbers]
-        batch = TokenBatch(
-            *(np.concatenate([getattr(piece, name) for piece in pieces])
-              for name in ("input_ids", "labels", "document_ids"))
-        )  # fmt: skip
-        batch.labels[max(0, windows - first) :] = IGNORED_LABEL
-        run.beat("measuring the held-out loss")
-        rows = run.tensors(batch)
-        loss += run.passes.loss(rows)
-        predicted += run.passes.predicted(rows)
-    return sum_over_ranks(loss) / sum_over_ranks(predicted)
 
 
 def _watch(config: Config, job: dict[str, Any]) -> Watch:
@@ -155,6 +147,8 @@ class _Run:
         self.mesh = Mesh.of(config.parallel)
         bfloat16 = uses_bfloat16(config.precision, config.parallel.gpu)
         model = TrainedDecoder(self.shape, config.parallel, bfloat16)
+        if job.get("start"):
+            model.load_state_dict(pretrained.load(job["start"]).state_dict())
         if self.mesh.tensor == self.mesh.pipeline == 1:  # else a device takes its part alone
             model.to(self.device)
         shapes = whole_shapes(model)
@@ -170,7 +164,7 @@ class _Run:
         )  # fmt: skip
         self.passes = passes_of(self.engine, self.mesh, accumulation)
         self.parameters = self.shape.parameters()
-        self.flops_per_token = 6 * self.shape.parameters(embedding=False)
+        self.flops_per_token = self.shape.flops_per_token(config.sequence_length)
         self.memory = TrainingMemory(
             job.get("checkpoints", str(self.scratch / "checkpoints")), self.scratch / "fetched",
             self.engine, pieces(self.engine, shapes, place_of(self.engine), renaming(self.mesh)),
@@ -201,14 +195,26 @@ class _Run:
             yield
         self.beat(f"what follows {doing}")
 
-    def batch(self, shards: TokenShards) -> TokenBatch:
+    def batch(self, data: TrainingSet) -> TokenBatch:
         """This rank's rows of the step's batch, which is another one after data was skipped."""
         number = batch_number(self.step, self.skips)
         config = self.config
-        return shards.batch(
+        return data.batch(
             number, config.rows, config.sequence_length, self.seed,
             self.mesh.data_rank, self.mesh.data,
         )  # fmt: skip
+
+    def evaluate(
+        self, batch: TokenBatch, data: TrainingSet, heldout: Mapping[str, TokenShards]
+    ) -> dict[str, float]:
+        """Held-out losses, and that of the batch's rows by source where there are several."""
+        found = heldout_losses(self, heldout)
+        if len(data.names) > 1:
+            number, mesh = batch_number(self.step, self.skips), self.mesh
+            rows = data.row_sources(number, self.seed, mesh.data_rank, mesh.data)
+            found |= losses_by_source(self, batch, rows, data.names)
+        self.clock.take()  # not this step's work
+        return found
 
     def share(self, loss_sum: float, predicted: float) -> _Seen:
         """Gather every rank's summed loss, predicted tokens and seconds of work."""

@@ -14,32 +14,35 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from cluster.artifact import timestamp, write_atomically
+from stages.tune.sinks import TENSORBOARD, Reporting, Sink, open_sinks
 
 LOG = "log.jsonl"
 EVENTS = "events.jsonl"
-TENSORBOARD = "tensorboard"
+__all__ = ["EVENTS", "LOG", "TENSORBOARD", "Journal", "read_journal"]
 
 
 class Journal:
-    """Appends one step at a time to `folder`/log.jsonl and `folder`/tensorboard."""
+    """Appends one step at a time to `folder`/log.jsonl, TensorBoard and what else is asked for."""
 
-    def __init__(self, folder: Path, first_step: int = 0, *, active: bool = True) -> None:
+    def __init__(
+        self, folder: Path, first_step: int = 0, *, active: bool = True,
+        reporting: Reporting | None = None,
+    ) -> None:  # fmt: skip
         self.folder = folder
+        self._reporting = reporting or Reporting()
         self._file: TextIO | None = None
-        self._board: Any = None
+        self._sinks: list[Sink] = []
         if active:
             folder.mkdir(parents=True, exist_ok=True)
             self._open(first_step)
 
     def _open(self, first_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         folder = self.folder
         kept = [line for line in read_journal(folder) if line["step"] < first_step]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_atomically(folder / LOG, text.encode())
         self._file = (folder / LOG).open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=first_step)
+        self._sinks = open_sinks(self._reporting, folder, first_step)
 
     def write(self, step: int, **values: float) -> None:
         """Log a step's numbers, null where not finite; TensorBoard gets each under `train/`."""
@@ -48,8 +51,8 @@ class Journal:
         said = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._file.write(json.dumps({"step": step, **said}) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(f"train/{name}", value, step)
+        for sink in self._sinks:
+            sink.write(step, values)
 
     def event(self, kind: str, step: int, **facts: Any) -> None:
         """Note something out of the ordinary: a skipped step, a rollback, a slow rank, a resume."""
@@ -68,7 +71,8 @@ class Journal:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-            self._board.close()
+            for sink in self._sinks:
+                sink.close()
 
     def __enter__(self) -> Journal:
         return self

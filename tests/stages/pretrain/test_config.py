@@ -23,6 +23,17 @@ def _config(**fields: object) -> Config:
         ({"parallel": {"workers": [3, 2]}}, "the smaller first|least, most"),
         ({"paralel": {}}, "paralel"),
         ({"train_tokens": 100}, "both steps .100. and train_tokens .100. are given"),
+        ({"mixture": [1, 1]}, r"mixture is \[1.0, 1.0\], expected 1 shares"),
+        ({"tokens": ["a", "b"], "mixture": [1, -1]}, "none negative"),
+        (
+            {"tokens": ["a", "b"], "phases": [{"begin": 9, "mixture": [1, 1]}] * 2},
+            r"begin at steps \[0, 9, 9\]: give rising steps",
+        ),
+        (
+            {"schedule": "cosine", "phases": [{"mixture": [1]}]},
+            "begins at decay, which the schedule cosine has not",
+        ),
+        ({"start": "s", "model": {"depth": 3}}, "both start .s. and model are given"),
         (
             {"model": {"max_position_embeddings": 128}},
             "sequence_length is 256, longer than the model's max_position_embeddings 128",
