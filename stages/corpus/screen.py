@@ -43,7 +43,7 @@ def screen_settings(config: Screening) -> ScreenSettings:
             WordListSource(entry.list, entry.language, entry.per_thousand)
             for entry in config.word_lists
         ),
-        personal_data=dict(config.personal_data),
+        personal_data={**config.personal_data},
         boilerplate_pages=config.boilerplate_pages,
     )
 

@@ -18,7 +18,10 @@ class RunShape:
 
     @property
     def precision(self) -> Precision:
-        return self.config.precision
+        config = self.config
+        if config.precision == "auto":  # as on the machines of the plan: GPUs have bfloat16
+            return "bfloat16" if config.parallel.gpu else "float32"
+        return config.precision
 
     @property
     def workers(self) -> int:

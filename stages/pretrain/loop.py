@@ -60,8 +60,12 @@ def train(job: dict[str, Any]) -> None:
     with contextlib.ExitStack() as stack:
         run = _Run(config, job, stack.enter_context(_watch(config, job)))
         meter = StepMeter(
-            run.shape, config.sequence_length, config.precision, run.world, run.device
-        )  # fmt: skip
+            run.shape,
+            config.sequence_length,
+            "bfloat16" if run.bfloat16 else "float32",
+            run.world,
+            run.device,
+        )
         stack.enter_context(meter.exchanges.exchanging())
         stopping = Stopping(config.early_stop, run.scratch, run.step)
         journal = stack.enter_context(
@@ -145,8 +149,8 @@ class _Run:
         self.shape = ModelConfig.model_validate(job["shape"])
         torch.manual_seed(job["seed"])
         self.mesh = Mesh.of(config.parallel)
-        bfloat16 = uses_bfloat16(config.precision, config.parallel.gpu)
-        model = TrainedDecoder(self.shape, config.parallel, bfloat16)
+        self.bfloat16 = uses_bfloat16(config.precision, config.parallel.gpu)
+        model = TrainedDecoder(self.shape, config.parallel, self.bfloat16)
         if job.get("start"):
             model.load_state_dict(pretrained.load(job["start"]).state_dict())
         if self.mesh.tensor == self.mesh.pipeline == 1:  # else a device takes its part alone

@@ -37,7 +37,7 @@ class StepMeter:
         self.data_s = 0.0
 
     def begin(self) -> float:
-        """Begin a step, forgetting what evaluation and checkpoints took since the last; the time."""
+        """Begin a step, forgetting what evaluation and checkpoints took; the time."""
         self.exchanges.take()
         return time.monotonic()
 

@@ -29,7 +29,7 @@ class TrainedDecoder(Transformer):
 
     def __init__(self, config: ModelConfig, parallel: Parallel, bfloat16: bool = False) -> None:
         super().__init__(config)
-        self.bfloat16 = bfloat16
+        self.in_bfloat16 = bfloat16
         self.sequence_rank: int | None = None
         """Which slice of each row this rank is handed; None: all of it."""
         if parallel.activation_checkpointing:
@@ -45,7 +45,7 @@ class TrainedDecoder(Transformer):
         """Summed loss in nats, a scalar; without labels, logits."""
         if labels_bt is None:
             return super().forward(input_ids_bt, document_ids_bt, cache)
-        with autocast(self.bfloat16, input_ids_bt.device):
+        with autocast(self.in_bfloat16, input_ids_bt.device):
             hidden = self._hidden(input_ids_bt, document_ids_bt)
             return summed_loss(hidden, self.lm_head.weight, labels_bt)
 

@@ -40,14 +40,14 @@ class _Layer(nn.Module):
 
     def __init__(self, decoder: Decoder, index: int, bfloat16: bool) -> None:
         super().__init__()
-        self.config, self.bfloat16 = decoder.config, bfloat16
+        self.config, self.in_bfloat16 = decoder.config, bfloat16
         self.window = decoder.config.windows[index]
         self.layer = decoder.layers[index]
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x_btd, document_ids_bt = inputs
         rotary, masks = surroundings(self.config, x_btd.shape[1], document_ids_bt)
-        with autocast(self.bfloat16, x_btd.device):
+        with autocast(self.in_bfloat16, x_btd.device):
             x_btd = self.layer(x_btd, rotary, masks[self.window], None)
         return x_btd, document_ids_bt
 
@@ -69,13 +69,13 @@ class _Loss:
     """Loss of a micro-batch, scaled as DeepSpeed will divide it; `nats` adds up the plain sums."""
 
     def __init__(self, bfloat16: bool) -> None:
-        self.bfloat16 = bfloat16
+        self.in_bfloat16 = bfloat16
         self.weight: Callable[[], Tensor] | None = None
         self.scale, self.nats = 1.0, 0.0
 
     def __call__(self, hidden_btd: Tensor, labels_bt: Tensor) -> Tensor:
         assert self.weight is not None  # the last stage, which alone computes it, has set it
-        with autocast(self.bfloat16, hidden_btd.device):
+        with autocast(self.in_bfloat16, hidden_btd.device):
             loss_sum = summed_loss(hidden_btd, self.weight(), labels_bt)
         self.nats += loss_sum.item()
         return loss_sum * self.scale
@@ -92,13 +92,13 @@ def pipeline_of(model: TrainedDecoder, stages: int) -> Any:
         else LayerSpec(_Table, decoder.embed_tokens)
     )
     layers = [
-        LayerSpec(_Layer, decoder, index, model.bfloat16) for index in range(len(decoder.layers))
+        LayerSpec(_Layer, decoder, index, model.in_bfloat16) for index in range(len(decoder.layers))
     ]
     last: list[Any] = [LayerSpec(_Last, model)]
     if tied:
         keep = {"forward_fn": _pass_on, "tied_weight_attr": "embed_tokens.weight"}
         last.append(TiedLayerSpec(TABLE, _Table, decoder.embed_tokens, **keep))
-    loss = _Loss(model.bfloat16)
+    loss = _Loss(model.in_bfloat16)
     # It prints its layers, and hands tied weights round as if that were to be differentiated.
     with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         pipe = PipelineModule(

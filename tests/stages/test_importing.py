@@ -1,4 +1,4 @@
-"""`raylm import` of Hugging Face folders: what our decoder can compute comes in, the rest is named."""
+"""`raylm import` of Hugging Face folders: what our decoder computes comes in, the rest is named."""
 
 from __future__ import annotations
 
