@@ -1,4 +1,4 @@
-"""Hugging Face's `config.json`, both ways: Llama, Mistral, Qwen3, its MoE, GLM-4-MoE, DeepSeek-V3."""
+"""Hugging Face's `config.json`, both ways: Llama, Mistral, Qwen3 (MoE too), GLM-4-MoE, DeepSeek-V3.
 
 A shape has one layout, the plainest that can hold it, so that transformers, PEFT, TRL and vLLM load
 what we write. What a file asks for and we cannot compute is a ValueError that names it.
