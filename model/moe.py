@@ -26,6 +26,9 @@ BALANCE_RATE = 1e-3
 class Router(nn.Module):
     """Chooses a token's experts and what each counts; float32 whatever the model's type."""
 
+    e_score_correction_bias: Tensor
+    load: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config

@@ -22,7 +22,8 @@ def divide_sequences(model: TrainedDecoder, mesh: Mesh) -> Any:
     parallel_state_sp.initialize_sequence_parallel(mesh.sequence)
     group = parallel_state_sp.get_sequence_parallel_group()
     for layer in model.model.layers:
-        layer.self_attn.attend = _Exchange(group)
+        attention: Any = layer.self_attn
+        attention.attend = _Exchange(group)
     model.sequence_rank = mesh.sequence_rank
     return parallel_state_sp
 
@@ -46,5 +47,6 @@ def _attend_whole(
     queries_bthd: Tensor, keys_btkd: Tensor, values_btkd: Tensor, mask: Tensor | None
 ) -> Tensor:
     """[rows, length, this rank's heads, head_dim], as the exchange takes it back."""
-    out = attend(*(x.transpose(1, 2) for x in (queries_bthd, keys_btkd, values_btkd)), mask)
+    queries, keys, values = (x.transpose(1, 2) for x in (queries_bthd, keys_btkd, values_btkd))
+    out = attend(queries, keys, values, mask)
     return out.unflatten(2, queries_bthd.shape[2:])
