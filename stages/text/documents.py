@@ -48,6 +48,11 @@ class Document:
     offset: int = -1
 
 
+def source_name(document: Document) -> str:
+    """The source that a document comes from, as mixtures name it: `source` up to the file."""
+    return document.source.partition("/")[0]
+
+
 def write_documents(documents: Sequence[Document], path: Path) -> None:
     """Write one parquet file (zstd); the same documents always give the same bytes."""
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}

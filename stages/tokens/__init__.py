@@ -19,7 +19,7 @@ class Config(StageConfig):
 STAGE = Stage(
     name="tokens",
     kind="tokens",
-    version=1,
+    version=2,
     config=Config,
     entry="stages.tokens.run:run",
 )

@@ -17,7 +17,7 @@ from typing import cast
 from cluster.errors import UserError
 from model.tokenizer import Tokenizer
 from stages.stage import Context, Inputs, Metrics, StageConfig, one
-from stages.text.documents import Document, document_files, read_file
+from stages.text.documents import Document, document_files, read_file, source_name
 from stages.text.token_shards import TokenWriter, join_shards
 from stages.tokens import Config
 
@@ -67,7 +67,7 @@ def _encode_file(file: Path, tokenizer: Tokenizer, shard_tokens: int, scratch: P
     for documents in _batches(read_file(file)):
         encoded = tokenizer.encode_batch([document.text for document in documents])
         for document, token_ids in zip(documents, encoded, strict=True):
-            writers[document.split].add(document.id, token_ids)
+            writers[document.split].add(document.id, token_ids, source_name(document))
             sizes[document.split] += len(document.text.encode("utf-8", "replace"))
     for writer in writers.values():
         writer.close()
