@@ -49,6 +49,9 @@ class Config(StageConfig):
     sources: list[Source] = Field(default_factory=list)
     decontaminate: list[str] = parent("examples", many=True, optional=True)
     """Problem artifacts: documents that hold an evaluation question are dropped."""
+    published: list[str] = parent("corpus", many=True, optional=True)
+    """Older corpora: what this one has in common with them is dropped, and they stay as they are.
+    """
     languages: list[str] = Field(default=["en", "zh"], min_length=1)
     language_threshold: float = Field(default=0.3, gt=0, le=1)
     quality: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
@@ -56,11 +59,14 @@ class Config(StageConfig):
     settings.
     """
     duplicate_similarity: float = Field(default=0.8, gt=0, le=1)
-    """Jaccard similarity of word 5-grams from which two documents are near duplicates."""
+    """Jaccard similarity of 5-grams (of words, or of characters where words have no spaces between
+    them) from which two documents are near duplicates.
+    """
     mask_personal_data: bool = True
     heldout_fraction: float = Field(default=0.02, ge=0, lt=1)
     max_page_bytes: int = Field(default=16 << 20, gt=0)
     documents_per_file: int = Field(default=20_000, gt=0)
+    """A file is closed with the unit that reaches this many."""
     samples_per_reason: int = Field(default=5, ge=0)
     """How many dropped documents of each reason to keep for reading."""
     workers: int | None = execution(None, ge=0)
@@ -85,7 +91,7 @@ def fingerprint(config: Config) -> Any:
 STAGE = Stage(
     name="corpus",
     kind="corpus",
-    version=1,
+    version=2,
     config=Config,
     entry="stages.corpus.run:run",
     fingerprint=fingerprint,
