@@ -19,11 +19,11 @@ import numpy as np
 
 from cluster.artifact import Artifact, canonical_hash
 from cluster.errors import UserError
+from cluster.stream import stream
 from stages.corpus import Config
 from stages.corpus.duplicates import Search, Task, find_duplicates
 from stages.corpus.publish import Books, FileWorker, share_out
 from stages.corpus.sources import Job, find_jobs
-from stages.corpus.stream import stream
 from stages.corpus.truth import measure, read_truth
 from stages.corpus.unit import Settings, UnitWorker
 from stages.corpus.unit_files import CommittedUnit, PublishedFile

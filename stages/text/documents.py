@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.errors import UserError
@@ -90,6 +91,22 @@ def write_documents(documents: Sequence[Document], path: Path) -> None:
     for document in documents:
         writer.add(document)
     writer.close()
+
+
+def find_document(path: Path, document_id: str) -> Document | None:
+    """One document of a file by its id: the ids are read, and the rows stored around it."""
+    with pq.ParquetFile(path) as file:
+        ids = file.read(columns=["id"])["id"]
+        row = pc.index(ids, document_id).as_py()
+        if row < 0:
+            return None
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if row < rows:
+                found = file.read_row_group(group).slice(row, 1).to_pylist()[0]
+                return Document(**{name: found[name] for name in SCHEMA.names if name in found})
+            row -= rows
+    return None
 
 
 def document_files(corpus: Path) -> list[Path]:

@@ -38,13 +38,20 @@ class TokenWriter:
     """
 
     def __init__(
-        self, folder: Path, vocabulary_size: int, end_of_text: int, shard_tokens: int = 1 << 24
+        self,
+        folder: Path,
+        vocabulary_size: int,
+        end_of_text: int,
+        shard_tokens: int = 1 << 24,
+        origin: str = "",
     ) -> None:
+        """`origin` names the corpus's file that all the documents lie in, for `trace`."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.vocabulary_size = vocabulary_size
         self.end_of_text = end_of_text
         self.shard_tokens = shard_tokens
+        self.origin = origin
         self.dtype = np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
         self._shards: list[dict[str, Any]] = []
         self._source = ""
@@ -80,7 +87,7 @@ class TokenWriter:
         (self.folder / f"{name}.ids.txt").write_text("\n".join(self._ids) + "\n", encoding="utf-8")
         self._shards.append(
             {"name": name, "source": self._source, "tokens": self._length,
-             "documents": len(self._ids)}
+             "documents": len(self._ids), "origin": self.origin}
         )  # fmt: skip
         self._open_shard()
 
@@ -115,10 +122,13 @@ class TokenBatch:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a token of a batch comes from: the document and the position in its tokens."""
+    """Where a token of a batch comes from: the document, the position in its tokens, and the
+    corpus's file that holds it ("" where the shards do not say).
+    """
 
     document_id: str
     token: int
+    origin: str = ""
 
 
 class TokenShards:
@@ -137,6 +147,7 @@ class TokenShards:
         dtype = np.dtype(index["dtype"])
         self.ranges = _ranges(index["shards"])
         self._names: list[str] = [shard["name"] for shard in index["shards"]]
+        self._origins: list[str] = [shard.get("origin", "") for shard in index["shards"]]
         self._data = [
             np.memmap(folder / f"{name}.bin", dtype=dtype, mode="r") for name in self._names
         ]
@@ -236,7 +247,8 @@ class TokenShards:
         shard = int(np.searchsorted(self._shard_ends, start, side="right")) - 1
         inside = start - int(self._shard_ends[shard])
         number = int(np.searchsorted(self._starts[shard], inside, side="right")) - 1
-        return Place(self._ids(shard)[number], inside - int(self._starts[shard][number]))
+        token = inside - int(self._starts[shard][number])
+        return Place(self._ids(shard)[number], token, self._origins[shard])
 
     def _ids(self, shard: int) -> list[str]:
         if shard not in self._known_ids:
