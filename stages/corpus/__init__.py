@@ -58,7 +58,7 @@ class Config(StageConfig):
     """Language -> datatrove filter (gopher_repetition, gopher_quality, c4, fineweb) -> its
     settings.
     """
-    duplicate_similarity: float = Field(default=0.8, gt=0, le=1)
+    duplicate_similarity: float = Field(default=0.7, gt=0, le=1)
     """Jaccard similarity of 5-grams (of words, or of characters where words have no spaces between
     them) from which two documents are near duplicates.
     """

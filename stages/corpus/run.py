@@ -25,14 +25,13 @@ from stages.corpus.duplicates import Search, Task, find_duplicates
 from stages.corpus.publish import Books, FileWorker, share_out
 from stages.corpus.sources import Job, find_jobs
 from stages.corpus.truth import measure, read_truth
-from stages.corpus.unit import Settings, UnitWorker
+from stages.corpus.settings import MakeUnitWorker, Settings
 from stages.corpus.unit_files import CommittedUnit, PublishedFile
 from stages.stage import Context, Inputs, Metrics, StageConfig, several
 from stages.tasks.problem import read_problems
 from stages.text.decontamination import Decontaminator, certificate
 from stages.text.documents import document_files
 from stages.text.language import check_languages
-from stages.text.quality import check_overrides
 
 FEW_DOCUMENTS = 50_000
 """Up to so many, what comes after the units takes less time than the start of actors."""
@@ -42,7 +41,10 @@ def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     """Write the corpus into `context.out`; returns the metrics."""
     config = cast(Config, config)
     check_languages(config.languages)
-    check_overrides(config.quality)
+    if config.quality:
+        from stages.text.quality import check_overrides
+
+        check_overrides(config.quality)
     crawls = several(inputs, "crawls")
     jobs = find_jobs(crawls, config.sources)
     settings = _settings(config, several(inputs, "decontaminate"))
@@ -98,7 +100,7 @@ def _read_units(
     weights = [float(job.weight()) for job in waiting]
     total = sum(job.weight() for job in jobs)
     count, done = len(jobs) - len(waiting), total - sum(weights)
-    make = partial(UnitWorker, settings, folder)
+    make = MakeUnitWorker(settings, folder)
     for number in stream(make, waiting, workers, weights):
         count, done = count + 1, done + weights[number]
         context.progress(done, total, f"{count} of {len(jobs)} units")

@@ -9,32 +9,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from stages.corpus.settings import Settings
 from stages.corpus.sources import Job
 from stages.corpus.unit_files import Outcome, UnitWriter
 from stages.text import charset, dedup, extraction, language, privacy, quality
 from stages.text.archives import Damaged, Page, Record, Skipped
 from stages.text.decontamination import Decontaminator
 from stages.text.documents import Document
-from stages.text.quality import Overrides, QualityFilters
+from stages.text.quality import QualityFilters
 from stages.text.readers import read_unit
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a worker needs to know besides its unit."""
-
-    languages: Sequence[str]
-    language_threshold: float
-    quality: dict[str, Overrides]
-    mask_personal_data: bool
-    max_page_bytes: int
-    samples_per_reason: int
-    evaluation: Sequence[str] = ()
-    training: Sequence[str] = ()
 
 
 def document_id(unit_key: str, offset: int, url: str) -> str:

@@ -17,14 +17,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
-from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
-from datatrove.utils.text import TextNormConfig, simplify_text
 
-from stages.text.words import word_tokenizer
+if TYPE_CHECKING:
+    from datatrove.pipeline.dedup.minhash import MinhashDedupSignature
 
 BANDS = 14
 HASHES_PER_BAND = 8
@@ -34,9 +33,6 @@ KEYS = 1 + BANDS
 UNSEGMENTED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo"})
 """Languages that put no spaces between words: their shingles are of characters."""
 _ALL_PAIRS_UP_TO = 24  # documents of one bucket; larger ones are compared with their leaders only
-# Numbers decide what a page of facts or arithmetic says: unlike datatrove's default, keep them.
-_NORMALISATION = TextNormConfig(norm_numbers=False)
-_NO_DIACRITICS = TextNormConfig(norm_numbers=False, norm_unicode_diacritics=False)
 _PRIME = np.uint64((1 << 61) - 1)
 _ROWS_AT_ONCE = 256  # the permuted hashes of so many shingles stay in the cache
 _ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -44,8 +40,21 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 def simplified(text: str) -> str:
     """The text without regard to case, space, punctuation and diacritics, as datatrove has it."""
+    # datatrove is imported where text is read: comparing what was read before needs none of it
+    from datatrove.utils.text import simplify_text
+
     # ASCII has no diacritics: looking at every character again would take most of the time.
-    return simplify_text(text, _NO_DIACRITICS if text.isascii() else _NORMALISATION)
+    return str(simplify_text(text, _normalisation(not text.isascii())))
+
+
+@cache
+def _normalisation(diacritics: bool = True) -> Any:
+    """Numbers decide what a page of facts or arithmetic says: unlike datatrove's default, keep
+    them.
+    """
+    from datatrove.utils.text import TextNormConfig
+
+    return TextNormConfig(norm_numbers=False, norm_unicode_diacritics=diacritics)
 
 
 def exact_key(text: str) -> int:
@@ -55,11 +64,15 @@ def exact_key(text: str) -> int:
 
 @cache
 def _signer(language: str) -> MinhashDedupSignature:
+    from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
+
+    from stages.text.words import word_tokenizer
+
     config = MinhashConfig(
         n_grams=SHINGLE_SIZE,
         num_buckets=BANDS,
         hashes_per_bucket=HASHES_PER_BAND,
-        norm_config=_NORMALISATION,
+        norm_config=_normalisation(),
     )
     tokenizer: Any = word_tokenizer(language)
     return MinhashDedupSignature(output_folder=".", config=config, language=tokenizer)
