@@ -17,7 +17,7 @@ from stages.corpus.unit import UnitWorker
 from stages.stage import Context
 from stages.tasks.problem import Problem, write_problems
 from stages.text.documents import read_documents
-from tests.stages.corpus.crawl import sample_crawl
+from tests.stages.corpus.crawl import english, html, record, sample_crawl, write_warc
 
 Dress = Callable[..., Artifact]
 
@@ -173,3 +173,51 @@ def test_ray_data_gives_the_same_bytes(
     STAGE.run(CONFIG, inputs, one)
     STAGE.run(CONFIG.model_copy(update={"workers": 2}), inputs, two)
     assert bytes_of(one.out) == bytes_of(two.out)
+
+
+def test_a_new_dump_is_compared_with_a_published_corpus(
+    tmp_path: Path, as_artifact: Dress
+) -> None:
+    """What an older corpus holds is dropped from the new one, which names the older document."""
+    old = [record(f"http://old.org/{n}", html(english(n))) for n in range(5)]
+    write_warc(tmp_path / "old" / "crawl-00000.warc.gz", old)
+    new = [
+        record("http://new.org/same", html(english(1))),
+        record("http://new.org/near", html(english(2) + "\nPrinted in the evening of that day.")),
+        *(record(f"http://new.org/{n}", html(english(n))) for n in (11, 12)),
+        record("http://new.org/twice", html(english(12))),
+    ]
+    write_warc(tmp_path / "new" / "crawl-00000.warc.gz", new)
+
+    def config(name: str) -> Config:
+        source = {"path": str(tmp_path / name)}
+        return Config.model_validate({"sources": [source], "workers": 0})
+
+    first, second = fresh(tmp_path / "first"), fresh(tmp_path / "second")
+    STAGE.run(config("old"), {"crawls": [], "decontaminate": []}, first)
+    published = as_artifact(first.out, "corpus")
+    inputs = {"crawls": [], "decontaminate": [], "published": [published]}
+    STAGE.run(config("new"), inputs, second)
+    kept = {d.url for d in read_documents(second.out)}
+    assert kept == {"http://new.org/11", "http://new.org/12"}
+    ledger = json.loads((second.out / "ledger.json").read_text())
+    reasons = {r: counts["documents"] for r, counts in ledger["dropped"]["dedup"].items()}
+    assert reasons == {"exact_published": 1, "near_published": 1, "exact": 1}
+    lines = (second.out / "dropped.jsonl").read_text().splitlines()
+    samples = {row["url"]: row for row in map(json.loads, lines)}
+    assert samples["http://new.org/near"]["kept"]["url"] == "http://old.org/2"
+    (first.out / "signatures-00000.npy").unlink()
+    with pytest.raises(UserError, match=r"holds no signatures-00000.npy.*make it again"):
+        STAGE.run(config("new"), inputs, fresh(tmp_path / "third"))
+
+
+def test_files_hold_whole_units_and_every_document_once(
+    inputs: dict[str, list[Artifact]], tmp_path: Path
+) -> None:
+    one, many = fresh(tmp_path / "one"), fresh(tmp_path / "many")
+    STAGE.run(CONFIG, inputs, one)
+    STAGE.run(CONFIG.model_copy(update={"documents_per_file": 1}), inputs, many)
+    assert len(list(many.out.glob("documents-*.parquet"))) == 3
+    assert list(read_documents(many.out)) == list(read_documents(one.out))
+    ledgers = [json.loads((c.out / "ledger.json").read_text()) for c in (one, many)]
+    assert ledgers[0] == ledgers[1]
