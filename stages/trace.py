@@ -65,9 +65,7 @@ class Tracer:
         for name, value, end in bounds:
             if not 0 <= value < end:
                 raise UserError(f"{name} is {value}; this run has {name}s 0 to {end - 1}")
-        place = self.shards.trace(
-            step, row, position, self.rows, self.length, self.seed, self.plan
-        )
+        place = self.shards.trace(step, row, position, self.rows, self.length, self.seed, self.plan)
         document = self._find(place.document_id, place.origin)
         return Trace(
             document, place.token, self.corpus.id, place.origin, self._archive(document.source)

@@ -137,9 +137,7 @@ class FileWorker:
         assert isinstance(found, CommittedUnit)
         return found.folder
 
-    def _fates(
-        self, folder: Path, books: Books
-    ) -> Iterator[tuple[int, Document, dict[str, Any]]]:
+    def _fates(self, folder: Path, books: Books) -> Iterator[tuple[int, Document, dict[str, Any]]]:
         """(row, document, outcome) of each document that reached dedup; every outcome is booked
         once the caller has set its fate.
         """
@@ -166,7 +164,9 @@ class FileWorker:
     def _publish(self, document: Document, books: Books) -> Document:
         split = "heldout" if is_heldout(document.id, self.heldout_fraction) else "train"
         books.counts[f"{split}_documents"] += 1
-        books.counts[f"{split}_bytes"] += len(document.text.encode("utf-8", "replace"))
+        size = len(document.text.encode("utf-8", "replace"))
+        books.counts[f"{split}_bytes"] += size
+        books.counts[f"{split}_bytes_{document.language}"] += size
         books.counts[f"documents_{document.language}"] += 1
         if document.url in self.truth_urls:
             books.texts[document.url] = document.text

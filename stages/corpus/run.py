@@ -23,9 +23,9 @@ from cluster.stream import stream
 from stages.corpus import Config
 from stages.corpus.duplicates import Search, Task, find_duplicates
 from stages.corpus.publish import Books, FileWorker, share_out
+from stages.corpus.settings import MakeUnitWorker, Settings
 from stages.corpus.sources import Job, find_jobs
 from stages.corpus.truth import measure, read_truth
-from stages.corpus.settings import MakeUnitWorker, Settings
 from stages.corpus.unit_files import CommittedUnit, PublishedFile
 from stages.stage import Context, Inputs, Metrics, StageConfig, several
 from stages.tasks.problem import read_problems

@@ -99,9 +99,7 @@ class UnitWorker:
             return
         self._keep(page, job, verdict.text, outcome, written)
 
-    def _keep(
-        self, page: Page, job: Job, text: str, outcome: Outcome, written: UnitWriter
-    ) -> None:
+    def _keep(self, page: Page, job: Job, text: str, outcome: Outcome, written: UnitWriter) -> None:
         passed = ["extraction", f"language:{outcome.language}"]
         overrides = self.settings.quality.get(outcome.language)
         passed += [*quality.settings(outcome.language, job.profile, overrides), "decontamination"]

@@ -2,9 +2,10 @@
 
 A sample is a window of one source. Sample k of the run lies in a phase; there, a block of samples
 holds each source's quota (at a block's end no source is a whole sample away from its weight, but
-the largest, which takes what rounding leaves), in an order given by a keyed permutation. A source's own windows are visited in epochs, each a keyed permutation,
-and its count goes on from phase to phase: an annealing phase reads what the phases before left.
-Nothing is stored, copied or iterated, so any worker finds any sample in constant time.
+the largest, which takes what rounding leaves), in an order given by a keyed permutation. A source's
+own windows are visited in epochs, each a keyed permutation, and its count goes on from phase to
+phase: an annealing phase reads what the phases before left. Nothing is stored, copied or iterated,
+so any worker finds any sample in constant time.
 
     plan = DataPlan.build(config.mixture, shards.ranges, length, steps, rows, seed)
     batch = shards.batch(step, rows, length, seed, rank, world, plan=plan)

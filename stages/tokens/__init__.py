@@ -15,8 +15,8 @@ class Config(StageConfig):
     shard_tokens: int = Field(default=1 << 24, ge=1024)
     """A shard is closed with the document that reaches this many tokens."""
     workers: int | None = execution(None, ge=0)
-    """Ray actors that encode the corpus's files; as many as cores if not given; 0, or a corpus of one
-    file, works in this process, without Ray.
+    """Ray actors that encode the corpus's files; as many as cores if not given; 0, or a corpus of
+    one file, works in this process, without Ray.
     """
 
 

@@ -21,7 +21,9 @@ def write_unit(path: Path, documents: int) -> None:
 
     with path.open("w", encoding="utf-8") as file:
         for number in range(documents):
-            file.write(json.dumps({"text": english(number), "url": f"http://a.org/{number}"}) + "\n")
+            file.write(
+                json.dumps({"text": english(number), "url": f"http://a.org/{number}"}) + "\n"
+            )
 
 
 def peak_mib() -> float:
@@ -56,7 +58,9 @@ def main() -> None:
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         before, peak = json.loads(done.stdout.splitlines()[-1])
         grown.append(peak - before)
-        print(f"corpus_memory: {documents} documents, peak {peak:.0f} MiB, {before:.0f} before them")
+        print(
+            f"corpus_memory: {documents} documents, peak {peak:.0f} MiB, {before:.0f} before them"
+        )
     print(
         json.dumps(
             {"bench": "corpus_memory", "ours": round(grown[0], 1), "peer": round(grown[1], 1),

@@ -126,9 +126,7 @@ def main() -> None:
             raise SystemExit(f"a signature differs from stock datatrove's for: {text[:200]!r}")
     with tempfile.TemporaryDirectory() as folder:
         search_times(write_units(Path(folder) / "units", documents), Path(folder))
-    compare(
-        "minhash", our_signatures, stock_signatures, "documents/CPU-s", rounds=5, rate=cpu_rate
-    )
+    compare("minhash", our_signatures, stock_signatures, "documents/CPU-s", rounds=5, rate=cpu_rate)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ def main() -> None:
         folder = Path(name)
         tokenizer.save(folder / "tokenizer")
         file = folder / "documents-00000.parquet"
-        rows = [Document(f"{n:032x}", text, "", "bench/0", "en") for n, text in enumerate(documents)]
+        rows = [
+            Document(f"{n:032x}", text, "", "bench/0", "en") for n, text in enumerate(documents)
+        ]
         write_documents(rows, file)
         turn = count()
 
@@ -54,7 +56,9 @@ def main() -> None:
             total = 0
             for first in range(0, len(documents), BATCH):
                 batch = documents[first : first + BATCH]
-                for encoding in tokenizer.backend.encode_batch_fast(batch, add_special_tokens=False):
+                for encoding in tokenizer.backend.encode_batch_fast(
+                    batch, add_special_tokens=False
+                ):
                     total += len(encoding.ids)
             return size
 

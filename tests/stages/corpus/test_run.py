@@ -175,9 +175,7 @@ def test_ray_data_gives_the_same_bytes(
     assert bytes_of(one.out) == bytes_of(two.out)
 
 
-def test_a_new_dump_is_compared_with_a_published_corpus(
-    tmp_path: Path, as_artifact: Dress
-) -> None:
+def test_a_new_dump_is_compared_with_a_published_corpus(tmp_path: Path, as_artifact: Dress) -> None:
     """What an older corpus holds is dropped from the new one, which names the older document."""
     old = [record(f"http://old.org/{n}", html(english(n))) for n in range(5)]
     write_warc(tmp_path / "old" / "crawl-00000.warc.gz", old)

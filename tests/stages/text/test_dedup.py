@@ -104,7 +104,10 @@ def test_chinese_near_duplicates_share_shingles() -> None:
     # five characters each, spaces and punctuation left out, so one change costs five shingles
     plain = "春天来了公园里的花都开了"
     assert len(dedup.shingles(plain, "zh")) == len(plain) - 4
-    assert dedup.jaccard(
-        dedup.shingles(plain, "zh"), dedup.shingles("春天来了，公园 里的花都开了。", "zh")
-    ) == 1
+    assert (
+        dedup.jaccard(
+            dedup.shingles(plain, "zh"), dedup.shingles("春天来了，公园 里的花都开了。", "zh")
+        )
+        == 1
+    )
     assert len(dedup.shingles("花开了", "zh")) == 1
