@@ -1,6 +1,6 @@
 """MinHash signatures per CPU-second: ours against stock datatrove's first stage, the same numbers;
-then the search for duplicates over the same documents, cut into 1, 2, 4 and 8 partitions (CPU-seconds
-in all) and given to 1 and 2 workers (wall time).
+then the search for duplicates over the same documents, cut into 1, 2, 4 and 8 partitions
+(CPU-seconds in all) and given to 1 and 2 workers (wall time).
 
 The documents are words drawn from a Zipf distribution, one in five an edited copy of another.
 """

@@ -1,5 +1,5 @@
-"""SIGKILL of the corpus stage at random moments: no document lost or doubled, the same bytes, and no
-more than the unit in hand done again.
+"""SIGKILL of the corpus stage at random moments: no document lost or doubled, the same bytes, and
+no more than the unit in hand done again.
 """
 
 from __future__ import annotations

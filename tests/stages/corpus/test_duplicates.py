@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ def test_components_in_partitions_are_those_of_the_whole_graph(
     source, nodes = random.Random(f"{shape} {partitions}"), 150
     numbers = source.sample(range(nodes), nodes)
     edges = {
-        "path": list(zip(numbers, numbers[1:], strict=False)),
+        "path": list(pairwise(numbers)),
         "random": [(source.randrange(nodes), source.randrange(nodes)) for _ in range(260)],
         "stars": [(n, n // 40) for n in numbers],
         "pairs": [(n, n + 1) for n in range(0, nodes, 7)],
