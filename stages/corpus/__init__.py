@@ -62,6 +62,10 @@ class Config(StageConfig):
     """Jaccard similarity of 5-grams (of words, or of characters where words have no spaces between
     them) from which two documents are near duplicates.
     """
+    repeated_span_words: int | None = Field(default=None, ge=10)
+    """Cut out stretches of at least so many words that an earlier document has word for word (50 is
+    usual); not done if not given, since it needs a record for every word.
+    """
     mask_personal_data: bool = True
     heldout_fraction: float = Field(default=0.02, ge=0, lt=1)
     max_page_bytes: int = Field(default=16 << 20, gt=0)

@@ -122,10 +122,10 @@ class Search:
 def find_duplicates(search: Search, run: RunTasks) -> list[Path]:
     """Take all steps that are not taken yet; the files of `gone`."""
     search.out.mkdir(parents=True, exist_ok=True)
-    _take(search, run, "keys", merge_keys, len(search.groups))
-    _take(search, run, "edges", find_edges, search.key_ranges)
+    take(search, run, "keys", merge_keys, len(search.groups))
+    take(search, run, "edges", find_edges, search.key_ranges)
     label_components(search, run)
-    _take(search, run, "gone", choose, search.node_ranges)
+    take(search, run, "gone", choose, search.node_ranges)
     return search.files("gone")
 
 
@@ -134,20 +134,20 @@ def label_components(search: Search, run: RunTasks) -> list[Path]:
     before, ranges = "edges", search.node_ranges
     digests: list[str] = []
     for number in range(ROUNDS):
-        _take(search, run, f"large-{number:02d}", partial(grow, before=before), ranges)
+        take(search, run, f"large-{number:02d}", partial(grow, before=before), ranges)
         before = f"small-{number:02d}"
-        _take(search, run, before, partial(shrink, before=f"large-{number:02d}"), ranges)
+        take(search, run, before, partial(shrink, before=f"large-{number:02d}"), ranges)
         found = [_digest(path) for path in search.files(before)]
         if found == digests:
             break
         digests = found
-    _take(search, run, "labelled", partial(label, stars=before), ranges)
+    take(search, run, "labelled", partial(label, stars=before), ranges)
     return search.files("labelled")
 
 
 def dropped_between(files: Iterable[Path], low: int, high: int) -> dict[int, tuple[int, str]]:
     """Dropped document -> (what stays for it, "exact" or "near"), of the documents [low, high)."""
-    rows = _rows(files, low, high, columns=3)
+    rows = rows_between(files, low, high, columns=3)
     return {
         int(document): (int(kept), "exact" if same else "near")
         for document, kept, same in rows.T.tolist()
@@ -167,7 +167,7 @@ def merge_keys(search: Search, group: int) -> np.ndarray:
 def find_edges(search: Search, number: int) -> np.ndarray:
     """int64 [2, edges] of near duplicates, each both ways, from one range of keys."""
     low, high = (((n << 64) // search.key_ranges) for n in (number, number + 1))
-    found = _rows(search.files("keys"), low, high, np.uint64)
+    found = rows_between(search.files("keys"), low, high, np.uint64)
     documents = found[1].astype(np.int64)
     shingles_of = lru_cache(maxsize=4096)(search.shingles)
     edges: list[tuple[int, int]] = []
@@ -180,22 +180,22 @@ def find_edges(search: Search, number: int) -> np.ndarray:
 
 def grow(search: Search, number: int, before: str) -> np.ndarray:
     """One range of a large-star step."""
-    edges = components.sorted_edges(_rows(search.files(before), *search.nodes(number)))
+    edges = components.sorted_edges(rows_between(search.files(before), *search.nodes(number)))
     return components.large_star(edges)
 
 
 def shrink(search: Search, number: int, before: str) -> np.ndarray:
     """One range of a small-star step."""
-    edges = components.sorted_edges(_rows(search.files(before), *search.nodes(number)))
+    edges = components.sorted_edges(rows_between(search.files(before), *search.nodes(number)))
     return components.both_ways(components.small_star(edges))
 
 
 def label(search: Search, number: int, stars: str) -> np.ndarray:
     """int64 [3, edges]: (smallest document of the component, smaller end, larger end)."""
     low, high = search.nodes(number)
-    edges = components.sorted_edges(_rows(search.files("edges"), low, high))
+    edges = components.sorted_edges(rows_between(search.files("edges"), low, high))
     edges = edges[:, edges[0] < edges[1]]
-    links = components.sorted_edges(_rows(search.files(stars), low, high))
+    links = components.sorted_edges(rows_between(search.files(stars), low, high))
     links = links[:, links[1] < links[0]]
     roots = edges[0].copy()
     if links.shape[1]:
@@ -208,7 +208,7 @@ def label(search: Search, number: int, stars: str) -> np.ndarray:
 
 def choose(search: Search, number: int) -> np.ndarray:
     """int64 [3, dropped]: (document, what stays for it, 1 if their simplified texts are equal)."""
-    found = _rows(search.files("labelled"), *search.nodes(number), columns=3)
+    found = rows_between(search.files("labelled"), *search.nodes(number), columns=3)
     shingles_of = lru_cache(maxsize=4096)(search.shingles)
 
     def similar(a: int, b: int) -> bool:
@@ -222,7 +222,7 @@ def choose(search: Search, number: int) -> np.ndarray:
     return np.asarray(rows, dtype=np.int64).reshape(-1, 3).T
 
 
-def _take(
+def take(
     search: Search,
     run: RunTasks,
     step: str,
@@ -257,7 +257,7 @@ def _save(path: Path, rows: np.ndarray) -> None:
     temporary.rename(path)
 
 
-def _rows(
+def rows_between(
     files: Iterable[Path],
     low: int,
     high: int,

@@ -23,8 +23,10 @@ import pyarrow.parquet as pq
 
 from stages.corpus.duplicates import Search, dropped_between
 from stages.corpus.ledger import Ledger
+from stages.corpus.repeats import repeats_between
 from stages.corpus.unit_files import SAMPLE_CHARS, CommittedUnit
 from stages.text.documents import ROW_GROUP, Document, DocumentWriter, read_file
+from stages.text.spans import without_spans, word_places
 
 Dropped = dict[int, tuple[int, str]]
 
@@ -92,10 +94,13 @@ class FileWorker:
         heldout_fraction: float,
         samples: int,
         truth_urls: frozenset[str],
+        repeats: Sequence[Path] = (),
+        span_words: int = 0,
     ) -> None:
         self.search, self.gone, self.files, self.out = search, gone, files, out
         self.heldout_fraction, self.samples = heldout_fraction, samples
         self.truth_urls = truth_urls
+        self.repeats, self.span_words = repeats, span_words
 
     def __call__(self, number: int) -> str:
         final = self.out / f"{number:05d}"
@@ -111,6 +116,7 @@ class FileWorker:
                 folder = self._folder(part)
                 first, last = (int(self.search.starts[n]) for n in (part, part + 1))
                 dropped = dropped_between(self.gone, first, last)
+                repeated = repeats_between(self.repeats, first, last)
                 staying = []
                 for row, document, outcome in self._fates(folder, books):
                     if first + row in dropped:
@@ -120,9 +126,14 @@ class FileWorker:
                         if samples[outcome["reason"]] <= self.samples:
                             line = self._sample(folder.name, document, outcome, kept)
                             sampled.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    else:
-                        staying.append(row)
-                        documents.add(self._publish(document, books))
+                        continue
+                    if first + row in repeated:
+                        document = self._cut(document, repeated[first + row], books)
+                        if not document.text:
+                            outcome |= {"step": "dedup", "reason": "repeated_spans"}
+                            continue
+                    staying.append(row)
+                    documents.add(self._publish(document, books))
                 keys.append(np.asarray(CommittedUnit(folder).keys[staying]))
         documents.close()
         np.save(temporary / "signatures.npy", np.concatenate(keys))
@@ -157,6 +168,13 @@ class FileWorker:
                         books.outcomes[row["url"]] = row
         books.masked.update(json.loads((folder / "counts.json").read_text())["masked"])
 
+    def _cut(self, document: Document, first_words: Sequence[int], books: Books) -> Document:
+        """Without what earlier documents have; without any text if less than a span is left."""
+        text = without_spans(document.text, first_words, self.span_words)
+        books.counts["bytes_of_repeated_spans"] += len(document.text.encode()) - len(text.encode())
+        left = len(word_places(text)) >= self.span_words
+        return replace(document, text=text if left else "")
+
     def _reason(self, kept: int, reason: str) -> str:
         """Dropped for a document of an older corpus is another reason than for one of this."""
         return f"{reason}_published" if kept < self.search.settled else reason
@@ -177,13 +195,8 @@ class FileWorker:
     ) -> dict[str, Any]:
         part, row = self.search.locate(kept)
         found = self.search.parts[part]
-        path = (
-            found.folder / "documents.parquet"
-            if isinstance(found, CommittedUnit)
-            else found.documents
-        )
         group, within = divmod(row, ROW_GROUP)
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(found.documents) as file:
             survivor = file.read_row_group(group, columns=["id", "url"]).slice(within, 1)
         return {
             "unit": unit, "url": document.url, "offset": document.offset,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -21,8 +21,9 @@ from cluster.artifact import Artifact, canonical_hash
 from cluster.errors import UserError
 from cluster.stream import stream
 from stages.corpus import Config
-from stages.corpus.duplicates import Search, Task, find_duplicates
+from stages.corpus.duplicates import RunTasks, Search, Task, find_duplicates
 from stages.corpus.publish import Books, FileWorker, share_out
+from stages.corpus.repeats import find_repeats
 from stages.corpus.settings import MakeUnitWorker, Settings
 from stages.corpus.sources import Job, find_jobs
 from stages.corpus.truth import measure, read_truth
@@ -52,10 +53,13 @@ def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     folders = _read_units(jobs, settings, context, workers)
     search = _search(config, inputs.get("published") or (), folders, context)
     workers = workers if search.starts[-1] > FEW_DOCUMENTS else 0
-    gone = find_duplicates(search, partial(_run_tasks, workers))
+    tasks = partial(_run_tasks, workers)
+    gone = find_duplicates(search, tasks)
+    words = config.repeated_span_words or 0
+    repeats = find_repeats(search, gone, words, tasks) if words else []
     truth = [page for crawl in crawls for page in read_truth(crawl.path)]
     urls = frozenset(page["url"] for page in truth)
-    made = _write_files(config, search, gone, urls, context, workers)
+    made = _write_files(config, search, gone, repeats, urls, tasks)
     return _finish(settings, truth, folders, made, context.out)
 
 
@@ -122,15 +126,19 @@ def _search(
                 )
             older.append(found)
     units = [CommittedUnit(folder) for folder in folders]
-    names = [str(config.duplicate_similarity), *(corpus.id for corpus in published)]
+    names = [
+        str(config.duplicate_similarity),
+        str(config.repeated_span_words),
+        *(corpus.id for corpus in published),
+    ]
     names += [folder.name for folder in folders]
     out = context.scratch / f"duplicates-{canonical_hash({'of': names})}"
     out.mkdir(exist_ok=True)
     return Search([*older, *units], out, config.duplicate_similarity, len(older))
 
 
-def _run_tasks(workers: int, make: Any, numbers: Sequence[int]) -> None:
-    for _ in stream(cast("partial[Task]", make), numbers, workers):
+def _run_tasks(workers: int, make: Callable[[], Task], numbers: Sequence[int]) -> None:
+    for _ in stream(make, numbers, workers):
         pass
 
 
@@ -138,9 +146,9 @@ def _write_files(
     config: Config,
     search: Search,
     gone: Sequence[Path],
+    repeats: Sequence[Path],
     truth_urls: frozenset[str],
-    context: Context,
-    workers: int,
+    run_tasks: RunTasks,
 ) -> list[Path]:
     """Commit every file that is not committed yet; returns their folders in order."""
     out = search.out / "files"
@@ -152,11 +160,11 @@ def _write_files(
     files = share_out(kept.tolist(), config.documents_per_file)
     make = partial(
         FileWorker, search, gone, files, out, config.heldout_fraction, config.samples_per_reason,
-        truth_urls,
+        truth_urls, repeats, config.repeated_span_words or 0,
     )  # fmt: skip
     folders = [out / f"{number:05d}" for number in range(len(files))]
     waiting = [number for number, folder in enumerate(folders) if not folder.exists()]
-    _run_tasks(workers, make, waiting)
+    run_tasks(make, waiting)
     return folders
 
 

@@ -148,6 +148,7 @@ class CommittedUnit:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.documents = folder / "documents.parquet"
 
     def opened(self) -> CommittedUnit:
         """Another view of it, whose files are mapped for as long as it lives."""

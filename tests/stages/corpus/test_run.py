@@ -219,3 +219,23 @@ def test_files_hold_whole_units_and_every_document_once(
     assert list(read_documents(many.out)) == list(read_documents(one.out))
     ledgers = [json.loads((c.out / "ledger.json").read_text()) for c in (one, many)]
     assert ledgers[0] == ledgers[1]
+
+
+def test_repeated_spans_are_cut_where_asked(tmp_path: Path) -> None:
+    notice = "This long notice stands under every page of the site and says the same thing to all."
+    pages = [record(f"http://a.org/{n}", html(f"{english(n)}\n{notice}")) for n in range(4)]
+    write_warc(tmp_path / "crawl" / "crawl-00000.warc.gz", pages[:2])
+    write_warc(tmp_path / "crawl" / "crawl-00001.warc.gz", pages[2:])
+    kept = {}
+    for words in (None, 12):
+        config = Config.model_validate(
+            {"sources": [{"path": str(tmp_path / "crawl")}], "workers": 0,
+             "repeated_span_words": words, "heldout_fraction": 0}
+        )  # fmt: skip
+        context = fresh(tmp_path / f"run-{words}")
+        metrics = STAGE.run(config, {"crawls": [], "decontaminate": []}, context)
+        kept[words] = {d.url: d.text for d in read_documents(context.out)}
+    assert all(text.endswith(notice) for text in kept[None].values())
+    assert [text.endswith(notice) for text in kept[12].values()] == [True, False, False, False]
+    assert metrics["bytes_of_repeated_spans"] >= 3 * len(notice)
+    assert set(kept[12]) == set(kept[None])
