@@ -278,7 +278,7 @@ def _slices(
             continue
         first = int(np.searchsorted(rows[0], dtype(low)))
         last = rows.shape[1]
-        if high <= np.iinfo(dtype).max:  # 2^64 is the end of the last range of keys
+        if high < 1 << 64:  # the end of the last range of keys, which no key reaches
             last = int(np.searchsorted(rows[0], dtype(high)))
         if last > first:
             yield np.asarray(rows[:, first:last])

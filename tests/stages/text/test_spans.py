@@ -47,7 +47,7 @@ def test_case_and_line_breaks_do_not_hide_it_and_chinese_counts_characters() -> 
     assert cut(texts, 10)[1] == "Two things.\n\nAnother end."
     chinese = "版权所有未经许可不得转载本站内容"
     found = cut([f"今天天气很好。{chinese}", f"昨天下雨了。{chinese}，谢谢。"], 10)
-    assert found[1] == "昨天下雨了。，谢谢。"
+    assert found[1] == "昨天下雨了，谢谢。"
 
 
 def test_short_texts_have_no_windows() -> None:
