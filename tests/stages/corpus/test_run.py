@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -239,3 +241,28 @@ def test_repeated_spans_are_cut_where_asked(tmp_path: Path) -> None:
     assert [text.endswith(notice) for text in kept[12].values()] == [True, False, False, False]
     assert metrics["bytes_of_repeated_spans"] >= 3 * len(notice)
     assert set(kept[12]) == set(kept[None])
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_order_in_which_workers_take_units_and_files_changes_no_byte(
+    inputs: dict[str, list[Artifact]],
+    tmp_path: Path,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever a scheduler does: every step's tasks in a shuffled order, each by a new worker."""
+    whole, shuffled = fresh(tmp_path / "whole"), fresh(tmp_path / "shuffled")
+    config = CONFIG.model_copy(update={"documents_per_file": 1})
+    STAGE.run(config, inputs, whole)
+    draw = random.Random(seed)
+
+    def in_any_order(
+        make: Callable[[], Callable[[Any], str]], items: Sequence[Any], *_: object
+    ) -> Iterator[int]:
+        for number in draw.sample(range(len(items)), len(items)):
+            make()(items[number])
+            yield number
+
+    monkeypatch.setattr(corpus_run, "stream", in_any_order)
+    STAGE.run(config, inputs, shuffled)
+    assert bytes_of(shuffled.out) == bytes_of(whole.out)
