@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from stages.stage import Stage, StageConfig, execution, parent
+from stages.corpus.screening import Screening, fingerprint_files
+from stages.stage import Stage, execution, parent
 
 Profile = Literal["web", "prose", "none"]
 
@@ -41,7 +42,7 @@ class Source(BaseModel):
         return self.quality or ("prose" if self.installed_packages else "web")
 
 
-class Config(StageConfig):
+class Config(Screening):
     """What becomes the corpus, and how it is judged."""
 
     crawls: list[str] = parent("examples", many=True, optional=True)
@@ -53,6 +54,7 @@ class Config(StageConfig):
     """Older corpora: what this one has in common with them is dropped, and they stay as they are.
     """
     languages: list[str] = Field(default=["en", "zh"], min_length=1)
+    """ISO 639-1 codes; zh-Hans or zh-Hant takes one script only."""
     language_threshold: float = Field(default=0.3, gt=0, le=1)
     quality: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     """Language -> datatrove filter (gopher_repetition, gopher_quality, c4, fineweb) -> its
@@ -67,6 +69,7 @@ class Config(StageConfig):
     usual); not done if not given, since it needs a record for every word.
     """
     mask_personal_data: bool = True
+    """false leaves personal data alone; `personal_data` says more."""
     heldout_fraction: float = Field(default=0.02, ge=0, lt=1)
     max_page_bytes: int = Field(default=16 << 20, gt=0)
     documents_per_file: int = Field(default=20_000, gt=0)
@@ -89,7 +92,7 @@ def fingerprint(config: Config) -> Any:
     """Stands for the files and packages outside the store in the artifact's id."""
     from stages.corpus.sources import fingerprint_sources
 
-    return fingerprint_sources(config.sources)
+    return fingerprint_sources(config.sources) + fingerprint_files(config)
 
 
 STAGE = Stage(

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -21,9 +22,11 @@ from cluster.artifact import Artifact, canonical_hash
 from cluster.errors import UserError
 from cluster.stream import stream
 from stages.corpus import Config
+from stages.corpus.boilerplate import LineCounter, repeated_lines
 from stages.corpus.duplicates import RunTasks, Search, Task, find_duplicates
 from stages.corpus.publish import Books, FileWorker, share_out
 from stages.corpus.repeats import find_repeats
+from stages.corpus.screen import check_screening, quality_overrides, screen_settings
 from stages.corpus.settings import MakeUnitWorker, Settings
 from stages.corpus.sources import Job, find_jobs
 from stages.corpus.truth import measure, read_truth
@@ -32,7 +35,6 @@ from stages.stage import Context, Inputs, Metrics, StageConfig, several
 from stages.tasks.problem import read_problems
 from stages.text.decontamination import Decontaminator, certificate
 from stages.text.documents import document_files
-from stages.text.language import check_languages
 
 FEW_DOCUMENTS = 50_000
 """Up to so many, what comes after the units takes less time than the start of actors."""
@@ -41,15 +43,17 @@ FEW_DOCUMENTS = 50_000
 def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     """Write the corpus into `context.out`; returns the metrics."""
     config = cast(Config, config)
-    check_languages(config.languages)
-    if config.quality:
+    check_screening(config, config.languages)
+    overrides = quality_overrides(config)
+    if overrides:
         from stages.text.quality import check_overrides
 
-        check_overrides(config.quality)
+        check_overrides(overrides)
     crawls = several(inputs, "crawls")
     jobs = find_jobs(crawls, config.sources)
     settings = _settings(config, several(inputs, "decontaminate"))
     workers = _workers(config, context)
+    settings = _with_boilerplate(jobs, settings, context, workers)
     folders = _read_units(jobs, settings, context, workers)
     search = _search(config, inputs.get("published") or (), folders, context)
     workers = workers if search.starts[-1] > FEW_DOCUMENTS else 0
@@ -72,13 +76,34 @@ def _settings(config: Config, problems: Sequence[Artifact]) -> Settings:
     return Settings(
         languages=tuple(config.languages),
         language_threshold=config.language_threshold,
-        quality={language: dict(filters) for language, filters in config.quality.items()},
+        quality=quality_overrides(config),
         mask_personal_data=config.mask_personal_data,
         max_page_bytes=config.max_page_bytes,
         samples_per_reason=config.samples_per_reason,
         evaluation=tuple(evaluation),
         training=tuple(training),
+        screen=screen_settings(config),
     )
+
+
+def _with_boilerplate(
+    jobs: Sequence[Job], settings: Settings, context: Context, workers: int
+) -> Settings:
+    """The settings with the hosts' repeated lines, which are found first if they are asked for."""
+    pages = settings.screen.boilerplate_pages
+    if not pages:
+        return settings
+    folder = context.scratch / "lines"
+    folder.mkdir(exist_ok=True)
+    out = context.scratch / "boilerplate.npy"
+    if not out.exists():
+        counts = [folder / f"{job.folder}.npy" for job in jobs]
+        waiting = [job for job, path in zip(jobs, counts, strict=True) if not path.exists()]
+        weights = [float(job.weight()) for job in waiting]
+        for _ in stream(partial(LineCounter, settings, folder), waiting, workers, weights):
+            pass
+        repeated_lines(counts, pages, out)
+    return replace(settings, boilerplate=out)
 
 
 def _workers(config: Config, context: Context) -> int:
@@ -246,6 +271,9 @@ def _metrics(books: Books, out: Path) -> Metrics:
         },
         **dict(sorted(books.counts.items())),
     }
+    certified = json.loads((out / "decontamination.json").read_text(encoding="utf-8"))
+    if certified["texts"]:
+        metrics["decontamination"] = certified
     if (out / "truth.json").exists():
         truth = json.loads((out / "truth.json").read_text(encoding="utf-8"))
         names = ("quality", "dedup", "decontamination", "personal_data", "kept")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from stages.corpus.screen import ScreenSettings
 
 if TYPE_CHECKING:
     from stages.corpus.sources import Job
@@ -23,6 +25,9 @@ class Settings:
     samples_per_reason: int
     evaluation: Sequence[str] = ()
     training: Sequence[str] = ()
+    screen: ScreenSettings = field(default_factory=ScreenSettings)
+    boilerplate: Path | None = None
+    """Sorted keys of the lines to leave out (stages.text.boilerplate)."""
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,17 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
+
+from stages.corpus.screen import Screen
 from stages.corpus.settings import Settings
 from stages.corpus.sources import Job
 from stages.corpus.unit_files import Outcome, UnitWriter
-from stages.text import charset, dedup, extraction, language, privacy, quality
+from stages.text import boilerplate, charset, dedup, extraction, quality
 from stages.text.archives import Damaged, Page, Record, Skipped
 from stages.text.decontamination import Decontaminator
 from stages.text.documents import Document
-from stages.text.quality import QualityFilters
+from stages.text.quality import Profile, QualityFilters
 from stages.text.readers import read_unit
 
 
@@ -36,6 +39,9 @@ class UnitWorker:
         self.folder = folder
         self.filters = QualityFilters(settings.quality)
         self.decontaminator = Decontaminator(settings.evaluation, settings.training)
+        self.screen = Screen(settings.screen, settings.languages, settings.language_threshold)
+        file = settings.boilerplate
+        self.boilerplate = np.load(file, mmap_mode="r") if file is not None else None
 
     def __call__(self, job: Job) -> str:
         """Read, judge and commit one unit; returns the name of its folder."""
@@ -68,25 +74,36 @@ class UnitWorker:
                 outcome.detail = str(error)[:500]
         return outcome
 
+    def text_of(self, page: Page, job: Job) -> str:
+        """The page's main text, tidied; "" if there is none."""
+        text = page.text if page.text is not None else charset.decode(page.body, page.charset)[0]
+        if page.media_type == "text/html":
+            text = extraction.extract_main_text(text)
+        return extraction.tidy(text)
+
     def _steps(self, page: Page, job: Job, outcome: Outcome, written: UnitWriter) -> None:
         """The steps in order; each that refuses sets `step` and `reason` and ends the
         page's way.
         """
-        settings = self.settings
-        text = page.text if page.text is not None else charset.decode(page.body, page.charset)[0]
-        if page.media_type == "text/html":
-            text = extraction.extract_main_text(text)
-        text = outcome.text = extraction.tidy(text)
-        if not text:
-            outcome.step, outcome.reason = "extraction", "no_text"
+        blocked = self.screen.address(page.url)
+        if blocked:
+            outcome.step, outcome.reason = "blocklist", blocked
             return
-        outcome.language = (
-            job.unit.language
-            or page.language
-            or language.identify(text, settings.languages, settings.language_threshold)
-        )
-        if outcome.language not in settings.languages:
-            outcome.step, outcome.reason = "language", outcome.language
+        text = outcome.text = self.text_of(page, job)
+        if self.boilerplate is not None:
+            text = boilerplate.without(page.url, text, self.boilerplate)
+        if not text:
+            outcome.step = "boilerplate" if outcome.text else "extraction"
+            outcome.reason = "no_text"
+            return
+        told = self.screen.language(text, job.unit.language or page.language)
+        outcome.language = told.language
+        if not told.accepted:
+            outcome.step, outcome.reason = "language", told.language
+            return
+        said = self.screen.words(text, outcome.language)
+        if said:
+            outcome.step, outcome.reason = "word_list", said
             return
         verdict = self.filters.verdict(text, outcome.language, job.profile)
         if not verdict.kept:
@@ -97,14 +114,31 @@ class UnitWorker:
         if hit is not None:
             outcome.step, outcome.reason = "decontamination", hit.how
             return
+        held = self.screen.personal(verdict.text, outcome.language)
+        if held and self.settings.mask_personal_data:
+            outcome.step, outcome.reason = "personal_data", held
+            return
         self._keep(page, job, verdict.text, outcome, written)
 
+    def _passed(self, language: str, profile: Profile) -> list[str]:
+        """The steps that a page which is kept went through, in order."""
+        screen = self.settings.screen
+        blocked = (*screen.blocked_domains, *screen.blocked_urls, *screen.blocked_url_words)
+        overrides = self.settings.quality.get(language)
+        return [
+            *(["blocklist"] if blocked else []),
+            "extraction",
+            *(["boilerplate"] if self.boilerplate is not None else []),
+            f"language:{language}",
+            *(["word_list"] if any(s.language == language for s in screen.word_lists) else []),
+            *quality.settings(language, profile, overrides),
+            "decontamination",
+        ]
+
     def _keep(self, page: Page, job: Job, text: str, outcome: Outcome, written: UnitWriter) -> None:
-        passed = ["extraction", f"language:{outcome.language}"]
-        overrides = self.settings.quality.get(outcome.language)
-        passed += [*quality.settings(outcome.language, job.profile, overrides), "decontamination"]
+        passed = self._passed(outcome.language, job.profile)
         if self.settings.mask_personal_data:
-            text, kinds = privacy.mask(text)
+            text, kinds = self.screen.mask(text, outcome.language)
             outcome.masked = kinds.total()
             written.masked += kinds
             passed.append(f"personal_data:{outcome.masked}")
