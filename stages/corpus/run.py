@@ -64,6 +64,7 @@ def _settings(config: Config, problems: Sequence[Artifact]) -> Settings:
         samples_per_reason=config.samples_per_reason,
         evaluation=tuple(evaluation),
         training=tuple(training),
+        extractor=config.extractor,
     )
 
 

@@ -28,9 +28,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.corpus.source import Extractor
 from stages.corpus.sources import Job
 from stages.text import charset, dedup, extraction, language, privacy
-from stages.text.archives import Damaged, Page, Record, Skipped
+from stages.text.records import Damaged, Page, Record, Skipped
 from stages.text.decontamination import Decontaminator
 from stages.text.documents import Document, write_documents
 from stages.text.quality import Overrides, QualityFilters
@@ -64,6 +65,7 @@ class Settings:
     samples_per_reason: int
     evaluation: Sequence[str] = ()
     training: Sequence[str] = ()
+    extractor: Extractor = "resiliparse"
 
 
 @dataclass
@@ -147,7 +149,7 @@ class UnitWorker:
         settings = self.settings
         text = page.text if page.text is not None else charset.decode(page.body, page.charset)[0]
         if page.media_type == "text/html":
-            text = extraction.extract_main_text(text)
+            text = extraction.extract_main_text(text, job.extractor or settings.extractor)
         text = outcome.text = extraction.tidy(text)
         if not text:
             outcome.step, outcome.reason = "extraction", "no_text"

@@ -1,4 +1,4 @@
-"""Main text of an HTML page, by resiliparse, and the tidying every text gets."""
+"""Main text of an HTML page, by resiliparse or trafilatura, and the tidying every text gets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SPACES = re.compile(r"[ \t\u00a0\u3000]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
-def extract_main_text(html: str) -> str:
+def extract_main_text(html: str, extractor: str = "resiliparse") -> str:
     """The page's main content as plain text, without navigation, advertisements, scripts
     and forms.
     """
