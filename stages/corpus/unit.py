@@ -86,6 +86,7 @@ class Outcome:
 
 @dataclass
 class _Collected:
+    ids: set[str] = field(default_factory=set)
     outcomes: list[Outcome] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
     shingles: list[np.ndarray] = field(default_factory=list)
@@ -138,7 +139,8 @@ class UnitWorker:
             try:
                 self._steps(record, job, outcome, collected)
             except Exception as error:  # a page that breaks a library must not stop the run
-                outcome.step, outcome.reason = "quarantine", f"error_{type(error).__name__}"
+                outcome.step = "quarantine"
+                outcome.reason = getattr(error, "reason", f"error_{type(error).__name__}")
                 outcome.detail = str(error)[:500]
         return outcome
 
@@ -182,6 +184,9 @@ class UnitWorker:
             collected.masked += kinds
         found = dedup.shingles(text, outcome.language)
         outcome.id = document_id(job.unit.key, page.offset, page.url)
+        while outcome.id in collected.ids:  # two records that a broken archive has at one place
+            outcome.id = document_id(job.unit.key, page.offset, outcome.id)
+        collected.ids.add(outcome.id)
         collected.shingles.append(found)
         collected.documents.append(
             Document(outcome.id, text, page.url, job.unit.key, outcome.language, "", page.offset)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import glob
 import hashlib
 import io
+import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from cluster.errors import UserError
 
@@ -59,22 +60,24 @@ def find_files(place: str, options: Options | None = None) -> list[FileInfo]:
 def _find_local(place: str) -> list[FileInfo]:
     path = Path(place.removeprefix("file://")).expanduser()
     if path.is_file():
-        return [FileInfo(str(path), path.name, path.stat().st_size)]
+        return [_local_info(path, path.parent)]
     if path.is_dir():
         paths = [p for p in path.rglob("*") if p.is_file()]
-        return [FileInfo(str(p), p.relative_to(path).as_posix(), p.stat().st_size) for p in paths]
+        return [_local_info(p, path) for p in paths]
     matches = [Path(p) for p in glob.glob(str(path), recursive=True)]
     if not matches:
         raise UserError(
             f"the source {place} does not exist: give an existing file, folder or pattern"
             " (paths are taken from the folder that the command runs in)"
         )
-    root = Path(glob.escape(str(path)).split("[", 1)[0]).parent
-    return [
-        FileInfo(str(p), p.relative_to(root).as_posix(), p.stat().st_size)
-        for p in matches
-        if p.is_file()
-    ]
+    root = Path(re.split(r"[*?\[]", str(path))[0] + "x").parent
+    return [_local_info(p, root) for p in matches if p.is_file()]
+
+
+def _local_info(path: Path, root: Path) -> FileInfo:
+    """`name` is text that UTF-8 can hold, whatever bytes the file system has."""
+    name = path.relative_to(root).as_posix().encode("utf-8", "surrogateescape")
+    return FileInfo(str(path), name.decode("utf-8", "replace"), path.stat().st_size)
 
 
 def filesystem(url: str, options: Options) -> tuple[Any, str]:
@@ -101,9 +104,9 @@ def _find_remote(place: str, options: Options) -> list[FileInfo]:
             listed = fs.find(root, detail=True)
         else:
             return [_remote_info(fs, info | {"name": root}, root.rpartition("/")[0])]
-    except FileNotFoundError as error:
-        raise UserError(f"the source {place} does not exist: check the name") from error
     except Exception as error:
+        if _is_missing(error):
+            raise UserError(f"the source {place} does not exist: check the name") from error
         raise _unreachable(place, error) from error
     return [_remote_info(fs, i, root) for i in listed.values() if i["type"] == "file"]
 
@@ -113,6 +116,16 @@ def _remote_info(fs: Any, info: Mapping[str, Any], root: str) -> FileInfo:
     mark = next((str(info[key]) for key in _MARKS if info.get(key)), "")
     short = name.removeprefix(root).lstrip("/") or name.rpartition("/")[2]
     return FileInfo(fs.unstrip_protocol(name), short, int(info.get("size") or 0), mark.strip('"'))
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether the place says that there is no such file; fsspec's https:// says so of any error,
+    and keeps the true one as its cause.
+    """
+    cause = error.__cause__
+    known = cause is None or getattr(cause, "status", 0) in (404, 410) or isinstance(cause, OSError)
+    refused = isinstance(cause, ConnectionError) or "Connect" in type(cause).__name__
+    return isinstance(error, FileNotFoundError) and known and not refused
 
 
 def _unreachable(url: str, error: Exception) -> UserError:
@@ -154,14 +167,14 @@ def _open_remote(url: str, options: Options, size: int) -> BinaryIO:
     fs, path = filesystem(url, options)
     try:
         info = fs.info(path)
-    except FileNotFoundError as error:
-        raise UserError(f"the source {url} is gone since it was listed: {_GO_ON}") from error
     except Exception as error:
+        if _is_missing(error):
+            raise UserError(f"the source {url} is gone since it was listed: {_GO_ON}") from error
         raise _unreachable(url, error) from error
     found = int(info.get("size") or 0)
     if size and found and found != size:
         raise _changed(url, size, found)
-    if not found or not info.get("partial", not url.startswith("http")):
+    if not found or info.get("partial") is False:
         return _spool(fs, path, url)
     return io.BufferedReader(RangedFile(fs, path, url, found), 1 << 17)
 
@@ -177,7 +190,7 @@ def _spool(fs: Any, path: str, url: str) -> BinaryIO:
         spooled.close()
         raise _unreachable(url, error) from error
     spooled.seek(0)
-    return spooled  # type: ignore[return-value]
+    return cast(BinaryIO, spooled)
 
 
 class RangedFile(io.RawIOBase):
@@ -188,6 +201,7 @@ class RangedFile(io.RawIOBase):
         self._fs, self._path, self._url, self._size = fs, path, url, size
         self._at = 0
         self._block, self._block_at = b"", 0
+        self._whole: BinaryIO | None = None
 
     def readable(self) -> bool:
         return True
@@ -216,11 +230,16 @@ class RangedFile(io.RawIOBase):
         return len(part)
 
     def _fetch(self, start: int, end: int) -> bytes:
+        if self._whole is not None:
+            self._whole.seek(start)
+            return self._whole.read(end - start)
         for pause in (*PAUSES_S, None):
             try:
                 data = bytes(self._fs.cat_file(self._path, start=start, end=end))
                 if len(data) == end - start:
                     return data
+                if len(data) == self._size:  # the server knows no ranges and sent everything
+                    return self._keep_whole(data)[start:end]
                 error: Exception = OSError(f"{len(data)} bytes came for {end - start}")
             except Exception as raised:  # each file system has errors of its own
                 error = raised
@@ -231,6 +250,16 @@ class RangedFile(io.RawIOBase):
             f"the source {self._url} stopped answering at byte {start} of {self._size}"
             f" ({type(error).__name__}: {str(error)[:200]}): {_GO_ON}"
         ) from error
+
+    def _keep_whole(self, data: bytes) -> bytes:
+        self._whole = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 (closed with self)
+        self._whole.write(data)
+        return data
+
+    def close(self) -> None:
+        if not self.closed and self._whole is not None:
+            self._whole.close()
+        super().close()
 
 
 def fingerprint(files: Sequence[FileInfo]) -> list[list[Any]]:
