@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from stages.corpus.source import Extractor, Source
 from stages.stage import Stage, StageConfig, execution, parent
 
+
 class Config(StageConfig):
     """What becomes the corpus, and how it is judged."""
 

@@ -31,11 +31,11 @@ import pyarrow.parquet as pq
 from stages.corpus.source import Extractor
 from stages.corpus.sources import Job
 from stages.text import charset, dedup, extraction, language, privacy
-from stages.text.records import Damaged, Page, Record, Skipped
 from stages.text.decontamination import Decontaminator
 from stages.text.documents import Document, write_documents
 from stages.text.quality import Overrides, QualityFilters
 from stages.text.readers import read_unit
+from stages.text.records import Damaged, Page, Record, Skipped
 
 PARTITIONS = 16
 OUTCOMES = pa.schema(

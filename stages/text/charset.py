@@ -201,9 +201,9 @@ def _looks_written(sample: bytes, codec: str) -> float:
         elif not here:
             inside = bool(before and after) or char in "\ufffd" or "\x80" <= char <= "\x9f"
             points += -1.0 if inside else 0.2
-        elif any(other[:-2] not in ("", here[:-2]) for other in (before, after)):
-            points -= 1.0
-        elif here.endswith("Lu") and before.endswith("Ll"):
+        elif any(other[:-2] not in ("", here[:-2]) for other in (before, after)) or (
+            here.endswith("Lu") and before.endswith("Ll")
+        ):
             points -= 1.0
         elif here.startswith("LATIN") and (text[at - 1] > "\x7f" and before):
             points -= 0.5

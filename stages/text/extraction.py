@@ -69,8 +69,8 @@ def _check_depth(html: str) -> None:
 
 
 def tidy(text: str) -> str:
-    """NFC, no control characters or lone surrogates, single spaces (or tabs, between a table's cells) inside
-    lines, one blank line at most.
+    """NFC, no control characters or lone surrogates, single spaces (or tabs, between a table's
+    cells) inside lines, one blank line at most.
     """
     text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     lines = (_tidy_line(line) for line in unicodedata.normalize("NFC", text).split("\n"))

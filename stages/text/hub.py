@@ -58,7 +58,9 @@ def _resolved(name: str, subset: str | None, split: str, revision: str | None) -
 
 
 def _no_split(name: str, split: str, known: list[str]) -> UserError:
-    return UserError(f"dataset {name!r} has no split {split!r}; it has {', '.join(map(str, known))}")
+    return UserError(
+        f"dataset {name!r} has no split {split!r}; it has {', '.join(map(str, known))}"
+    )
 
 
 def _info(url: str, folder: Path) -> FileInfo:

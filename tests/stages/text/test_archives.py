@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from stages.text.archives import read_archive as read_file
-from stages.text.records import MAX_PAGE_BYTES, Damaged, Page, Record, Skipped
 from stages.text.http import decode_content, parse_response
+from stages.text.records import MAX_PAGE_BYTES, Damaged, Page, Record, Skipped
 from tests.stages.corpus.crawl import record, write_warc
 
 

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.errors import UserError
-from stages.text.records import Damaged, Page
-from stages.text.prose import docstrings, read_packages
 from stages.text.files import find_files
+from stages.text.prose import docstrings, read_packages
 from stages.text.readers import read_unit
+from stages.text.records import Damaged, Page
 from stages.text.units import Unit, make_units
 
 
