@@ -1,8 +1,8 @@
 """Main text of real pages: ours beside the defaults of resiliparse and trafilatura.
 
 On trafilatura's own evaluation set (482 pages with strings that must and must not be in the text):
-precision, recall and F1 over those strings, CPU-seconds, and how many megabytes of HTML a CPU-second
-takes beside trafilatura (the extractor that datatrove runs by default).
+precision, recall and F1 over those strings, CPU-seconds, and how many megabytes of HTML a
+CPU-second takes beside trafilatura (the extractor that datatrove runs by default).
 """
 
 from __future__ import annotations

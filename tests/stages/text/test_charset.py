@@ -28,8 +28,7 @@ POLISH = (
 )
 GREEK = "Ήρθε η άνοιξη και στο πάρκο άνθισαν όλα τα λουλούδια. Τα παιδιά τρέχουν στο γρασίδι. " * 4
 TURKISH = (
-    "Bahar geldi ve parkta bütün çiçekler açtı. Çocuklar çimenlerin üzerinde koşuyor, ağaçlar yeşil. "
-    * 4
+    "Bahar geldi ve parkta bütün çiçekler açtı. Çocuklar çimenlerin üzerinde koşuyor, ağaçlar. " * 4
 )
 HEBREW = "האביב הגיע וכל הפרחים בגן פורחים. הילדים רצים על הדשא והזקנים יושבים בשמש. " * 4
 ARABIC = (
