@@ -2,44 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from stages.corpus.screening import Screening, fingerprint_files
+from stages.corpus.source import Extractor, Source
 from stages.stage import Stage, execution, parent
-
-Profile = Literal["web", "prose", "none"]
-
-
-class Source(BaseModel):
-    """One source: a `path` (file or folder), or the prose of `installed_packages`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    path: str | None = None
-    installed_packages: list[str] | None = None
-    """Distribution names, or ["all"]: their documentation and docstrings."""
-    name: str | None = None
-    """What ids and ledgers call it; the folder's or file's name if not given."""
-    format: Literal["auto", "archive", "jsonl", "parquet", "tar", "pages"] = "auto"
-    language: str | None = None
-    """Set it to skip language identification."""
-    max_bytes: int | None = Field(default=None, gt=0)
-    """Read at most this much: of each file, or of all packages together (shared out evenly)."""
-    quality: Profile | None = None
-    """Which filters judge it; "prose" for packages and "web" for all else if not given."""
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Source:
-        if (self.path is None) == (self.installed_packages is None):
-            raise ValueError(
-                "a source has either `path` or `installed_packages`, not both or neither"
-            )
-        return self
-
-    @property
-    def profile(self) -> Profile:
-        return self.quality or ("prose" if self.installed_packages else "web")
 
 
 class Config(Screening):
@@ -76,6 +45,8 @@ class Config(Screening):
     """A file is closed with the unit that reaches this many."""
     samples_per_reason: int = Field(default=5, ge=0)
     """How many dropped documents of each reason to keep for reading."""
+    extractor: Extractor = "resiliparse"
+    """What takes the main text out of HTML, where a source does not say it."""
     workers: int | None = execution(None, ge=0)
     """Ray actors that read units; as many as cores if not given; 0 works in this process, without
     Ray.
@@ -89,7 +60,7 @@ class Config(Screening):
 
 
 def fingerprint(config: Config) -> Any:
-    """Stands for the files and packages outside the store in the artifact's id."""
+    """Stands for the files, datasets and packages outside the store in the artifact's id."""
     from stages.corpus.sources import fingerprint_sources
 
     return fingerprint_sources(config.sources) + fingerprint_files(config)

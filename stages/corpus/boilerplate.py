@@ -16,7 +16,7 @@ import numpy as np
 
 from stages.corpus.settings import Settings
 from stages.corpus.sources import Job
-from stages.text.archives import Page
+from stages.text.records import Page
 from stages.text.boilerplate import line_keys
 from stages.text.readers import read_unit
 

@@ -83,6 +83,7 @@ def _settings(config: Config, problems: Sequence[Artifact]) -> Settings:
         evaluation=tuple(evaluation),
         training=tuple(training),
         screen=screen_settings(config),
+        extractor=config.extractor,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.corpus.screen import ScreenSettings
+from stages.corpus.source import Extractor
 
 if TYPE_CHECKING:
     from stages.corpus.sources import Job
@@ -25,6 +26,7 @@ class Settings:
     samples_per_reason: int
     evaluation: Sequence[str] = ()
     training: Sequence[str] = ()
+    extractor: Extractor = "resiliparse"
     screen: ScreenSettings = field(default_factory=ScreenSettings)
     boilerplate: Path | None = None
     """Sorted keys of the lines to leave out (stages.text.boilerplate)."""

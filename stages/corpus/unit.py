@@ -15,14 +15,15 @@ import numpy as np
 
 from stages.corpus.screen import Screen
 from stages.corpus.settings import Settings
+from stages.corpus.source import Profile
 from stages.corpus.sources import Job
 from stages.corpus.unit_files import Outcome, UnitWriter
 from stages.text import boilerplate, charset, dedup, extraction, quality
-from stages.text.archives import Damaged, Page, Record, Skipped
 from stages.text.decontamination import Decontaminator
 from stages.text.documents import Document
-from stages.text.quality import Profile, QualityFilters
+from stages.text.quality import QualityFilters
 from stages.text.readers import read_unit
+from stages.text.records import Damaged, Page, Record, Skipped
 
 
 def document_id(unit_key: str, offset: int, url: str) -> str:
@@ -70,7 +71,8 @@ class UnitWorker:
             try:
                 self._steps(record, job, outcome, written)
             except Exception as error:  # a page that breaks a library must not stop the run
-                outcome.step, outcome.reason = "quarantine", f"error_{type(error).__name__}"
+                outcome.step = "quarantine"
+                outcome.reason = getattr(error, "reason", f"error_{type(error).__name__}")
                 outcome.detail = str(error)[:500]
         return outcome
 
@@ -78,7 +80,7 @@ class UnitWorker:
         """The page's main text, tidied; "" if there is none."""
         text = page.text if page.text is not None else charset.decode(page.body, page.charset)[0]
         if page.media_type == "text/html":
-            text = extraction.extract_main_text(text)
+            text = extraction.extract_main_text(text, job.extractor or self.settings.extractor)
         return extraction.tidy(text)
 
     def _steps(self, page: Page, job: Job, outcome: Outcome, written: UnitWriter) -> None:
@@ -143,6 +145,8 @@ class UnitWorker:
             written.masked += kinds
             passed.append(f"personal_data:{outcome.masked}")
         outcome.id = document_id(job.unit.key, page.offset, page.url)
+        while not written.is_new(page.offset, outcome.id):
+            outcome.id = document_id(job.unit.key, page.offset, outcome.id)
         document = Document(
             outcome.id, text, page.url, job.unit.key, outcome.language, "train", page.offset,
             " ".join(passed),

@@ -70,6 +70,7 @@ class UnitWriter:
         self.samples = samples
         self.masked: Counter[str] = Counter()
         self.searched = 0
+        self._place, self._ids = -1, set[str]()
         self._taken: Counter[tuple[str, str]] = Counter()
         self._outcomes: list[dict[str, Any]] = []
         self._ends = array("q", [0])
@@ -97,6 +98,16 @@ class UnitWriter:
         np.save(self.folder / "shingle_ends.npy", np.frombuffer(self._ends, dtype=np.int64))
         counts = {"masked": dict(sorted(self.masked.items())), "documents": self.searched}
         (self.folder / "counts.json").write_text(json.dumps(counts, sort_keys=True))
+
+    def is_new(self, offset: int, document_id: str) -> bool:
+        """Whether no document at this place has the id yet: a broken archive may have two records
+        at one place.
+        """
+        if offset != self._place:
+            self._place, self._ids = offset, set()
+        new = document_id not in self._ids
+        self._ids.add(document_id)
+        return new
 
     def keep(self, document: Document, shingle_set: np.ndarray) -> None:
         """A document that every step let pass; its outcome is added by itself."""

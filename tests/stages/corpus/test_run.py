@@ -89,7 +89,7 @@ def test_a_truncated_archive_is_quarantined_and_the_rest_read(
     urls = {d.url for d in read_documents(context.out)}
     assert {"http://c.org/0", "http://c.org/1"} <= urls
     rows = [json.loads(x) for x in (context.out / "quarantine.jsonl").read_text().splitlines()]
-    assert [row["reason"] for row in rows] == ["truncated_record"]
+    assert [row["reason"] for row in rows] == ["truncated_archive"]
     archive = inputs["crawls"][0].path / "crawl-00002.warc.gz"
     assert archive.read_bytes()[rows[0]["offset"] :][:3] == b"\x1f\x8b\x08"
 
@@ -152,7 +152,7 @@ def test_sources_that_cannot_be_read_are_the_users_errors(tmp_path: Path) -> Non
 def test_config_says_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="nothing to read"):
         Config()
-    with pytest.raises(ValueError, match="either `path` or `installed_packages`"):
+    with pytest.raises(ValueError, match="exactly one of path"):
         Config.model_validate({"sources": [{"format": "jsonl"}]})
 
 

@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from stages.text.archives import Damaged, Page, Skipped, read_archive
+from stages.text.archives import read_archive as read_file
 from stages.text.http import decode_content, parse_response
+from stages.text.records import MAX_PAGE_BYTES, Damaged, Page, Record, Skipped
 from tests.stages.corpus.crawl import record, write_warc
+
+
+def read_archive(path: Path, max_page_bytes: int = MAX_PAGE_BYTES) -> list[Record]:
+    with path.open("rb") as file:
+        return list(read_file(file, max_page_bytes))
 
 
 def test_damage_in_the_middle_costs_one_record(tmp_path: Path) -> None:
@@ -97,5 +103,7 @@ def test_content_codings_and_wrong_chunks() -> None:
     assert answer("Transfer-Encoding: chunked", b"<p>stored plain</p>") == b"<p>stored plain</p>"
     with pytest.raises(ValueError, match="broken gzip"):
         answer("Content-Encoding: gzip", b"no gzip")
+    with pytest.raises(ValueError, match="broken gzip"):
+        answer("Content-Encoding: gzip", gzip.compress(text)[:-12])
     bomb = gzip.compress(b"\0" * 10_000_000)
     assert len(answer("Content-Encoding: gzip", bomb)) == 1001
