@@ -16,9 +16,9 @@ import numpy as np
 
 from stages.corpus.settings import Settings
 from stages.corpus.sources import Job
-from stages.text.records import Page
 from stages.text.boilerplate import line_keys
 from stages.text.readers import read_unit
+from stages.text.records import Page
 
 _PARTITIONS = 16
 
