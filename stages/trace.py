@@ -15,9 +15,9 @@ from typing import Any
 from cluster.artifact import Artifact
 from cluster.errors import UserError
 from cluster.storage import Store
-from stages.text.data_plan import DataPlan
-from stages.text.documents import Document, find_document
-from stages.text.mixture import Mixture
+from stages.pretrain import Config
+from stages.text.documents import Document, document_files, find_document
+from stages.text.mixture import Deal, Mixture
 from stages.text.token_shards import TokenShards
 
 
@@ -43,58 +43,58 @@ class Tracer:
 
     def __init__(self, store: Store, run: Artifact) -> None:
         self.store = store
-        config = run.manifest.config
-        tokens = self._parent(run, "tokens")
-        self.corpus = self._parent(tokens, "corpus")
-        self.shards = TokenShards(tokens.file("train"))
-        self.length: int = config["sequence_length"]
-        self.rows: int = config["batch_tokens"] // self.length
-        self.steps: int = config["steps"]
+        tokens = self._parents(run, "tokens")
+        self.config = Config.model_validate(run.manifest.config)
         self.seed = run.manifest.seed
-        self.plan: DataPlan | None = None
-        if config.get("mixture"):
-            mixture = Mixture.model_validate(config["mixture"])
-            self.plan = DataPlan.build(
-                mixture, self.shards.ranges, self.length, self.steps, self.rows, self.seed
-            )
+        self.shards = [TokenShards(artifact.file("train")) for artifact in tokens]
+        self.corpora = [self._parents(artifact, "corpus")[0] for artifact in tokens]
+        rows = self.config.rows
+        deals = [Deal(step * rows, shares) for step, shares in self.config.shares(len(tokens))]
+        self.mixture = Mixture(self.shards, deals) if len(tokens) > 1 else None
 
     def trace(self, step: int, row: int, position: int) -> Trace:
         """The token at one position of one row of one step; a place outside is a UserError."""
-        bounds = (("step", step, self.steps), ("row", row, self.rows),
-                  ("position", position, self.length))  # fmt: skip
+        config = self.config
+        bounds = (("step", step, config.steps), ("row", row, config.rows),
+                  ("position", position, config.sequence_length))  # fmt: skip
         for name, value, end in bounds:
             if not 0 <= value < end:
                 raise UserError(f"{name} is {value}; this run has {name}s 0 to {end - 1}")
-        place = self.shards.trace(step, row, position, self.rows, self.length, self.seed, self.plan)
-        document = self._find(place.document_id, place.origin)
-        return Trace(
-            document, place.token, self.corpus.id, place.origin, self._archive(document.source)
+        source, sample = 0, step * config.rows + row
+        if self.mixture is not None:
+            source, sample = self.mixture.place(sample, self.seed)
+        place = self.shards[source].trace(
+            sample, 0, position, 1, config.sequence_length, self.seed
         )
+        corpus = self.corpora[source]
+        document = self._find(corpus, place.document_id, place.origin)
+        archive = self._archive(corpus, document.source)
+        return Trace(document, place.token, corpus.id, place.origin, archive)
 
-    def _find(self, document_id: str, file: str) -> Document:
-        files = [self.corpus.file(file)] if file else sorted(self.corpus.path.glob("documents-*"))
+    def _find(self, corpus: Artifact, document_id: str, file: str) -> Document:
+        files = [corpus.file(file)] if file else document_files(corpus.path)
         for path in files:
             document = find_document(path, document_id)
             if document is not None:
                 return document
         raise UserError(
-            f"corpus {self.corpus.id} holds no document {document_id}: it is not the corpus that "
+            f"corpus {corpus.id} holds no document {document_id}: it is not the corpus that "
             "these tokens were made of"
         )
 
-    def _parent(self, artifact: Artifact, field: str) -> Artifact:
+    def _parents(self, artifact: Artifact, field: str) -> list[Artifact]:
         named = artifact.manifest.parents.get(field)
         if not named:
             raise UserError(
                 f"{artifact.id} has no {field!r} among its parents; a trace needs a pretraining "
                 "run, whose tokens and corpus are still in the store"
             )
-        return self.store.get(named[0])
+        return [self.store.get(name) for name in named]
 
-    def _archive(self, source: str) -> str:
+    def _archive(self, corpus: Artifact, source: str) -> str:
         """Where the corpus's stage read a source's file."""
         name, _, rest = source.partition("/")
-        manifest = self.corpus.manifest
+        manifest = corpus.manifest
         crawls = manifest.parents.get("crawls", [])
         if name.startswith("crawl") and name[5:].isdigit() and int(name[5:]) < len(crawls):
             crawl = crawls[int(name[5:])]

@@ -76,7 +76,7 @@ def _settings(config: Config, problems: Sequence[Artifact]) -> Settings:
     return Settings(
         languages=tuple(config.languages),
         language_threshold=config.language_threshold,
-        quality=quality_overrides(config),
+        quality={**quality_overrides(config)},
         mask_personal_data=config.mask_personal_data,
         max_page_bytes=config.max_page_bytes,
         samples_per_reason=config.samples_per_reason,

@@ -43,7 +43,7 @@ def screen_settings(config: Screening) -> ScreenSettings:
             WordListSource(entry.list, entry.language, entry.per_thousand)
             for entry in config.word_lists
         ),
-        personal_data=dict(config.personal_data),
+        personal_data={str(kind): action for kind, action in config.personal_data.items()},
         boilerplate_pages=config.boilerplate_pages,
     )
 

@@ -7,7 +7,7 @@ own windows are visited in epochs, each a keyed permutation, and its count goes 
 phase: an annealing phase reads what the phases before left. Nothing is stored, copied or iterated,
 so any worker finds any sample in constant time.
 
-    plan = DataPlan.build(config.mixture, shards.ranges, length, steps, rows, seed)
+    plan = DataPlan.build(config.sources, shards.ranges, length, steps, rows, seed)
     batch = shards.batch(step, rows, length, seed, rank, world, plan=plan)
 """
 
@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from cluster.errors import UserError
-from stages.text.mixture import REST, Mixture, Phase
 from stages.text.permutation import permute
+from stages.text.source_mixture import REST, SourceMixture, SourcePhase
 
 _BLOCK = 4096
 _ONE = 1 << 40  # fixed point: the same weights give the same order, however long the phase is
@@ -82,7 +82,7 @@ class DataPlan:
     @classmethod
     def build(
         cls,
-        mixture: Mixture,
+        mixture: SourceMixture,
         ranges: Sequence[SourceRange],
         length: int,
         steps: int,
@@ -179,7 +179,7 @@ def _number(plan: DataPlan, source: int) -> int:
     return int.from_bytes(hashlib.blake2b(name, digest_size=6).digest(), "big")
 
 
-def _check_names(mixture: Mixture, names: Sequence[str]) -> None:
+def _check_names(mixture: SourceMixture, names: Sequence[str]) -> None:
     named = set(mixture.caps)
     for phase in mixture.phases:
         named |= set(phase.weights) | set(phase.epochs)
@@ -191,7 +191,7 @@ def _check_names(mixture: Mixture, names: Sequence[str]) -> None:
 
 
 def _weights(
-    phase: Phase, samples: int, names: Sequence[str], windows: Sequence[int], caps: Sequence[int]
+    phase: SourcePhase, samples: int, names: Sequence[str], windows: Sequence[int], caps: Sequence[int]
 ) -> tuple[list[int], int]:
     """(fixed-point weights, the source that takes the rest) of one phase."""
     fixed = {name: round(phase.epochs[name] * windows[names.index(name)]) for name in phase.epochs}
@@ -216,7 +216,7 @@ def _weights(
     return fixed_point, max(range(len(names)), key=lambda s: (fixed_point[s], -s))
 
 
-def _named(phase: Phase, names: Sequence[str], windows: Sequence[int]) -> dict[int, float]:
+def _named(phase: SourcePhase, names: Sequence[str], windows: Sequence[int]) -> dict[int, float]:
     """Source -> weight, with "*" shared out by size among the sources not named."""
     weights = {names.index(n): w for n, w in phase.weights.items() if n != REST}
     if REST in phase.weights:

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.errors import UserError
 from stages.text.data_plan import DataPlan, SourceRange
-from stages.text.mixture import Mixture
+from stages.text.source_mixture import SourceMixture
 from stages.text.token_shards import TokenShards, TokenWriter
 
 LENGTH = 8
@@ -22,7 +22,7 @@ RANGES = [
 
 
 def plan(phases: list[dict], steps: int = 1000, rows: int = 8, **rest: object) -> DataPlan:
-    mixture = Mixture.model_validate({"phases": phases, **rest})
+    mixture = SourceMixture.model_validate({"phases": phases, **rest})
     return DataPlan.build(mixture, RANGES, LENGTH, steps, rows, seed=17)
 
 
@@ -108,7 +108,7 @@ def test_the_schema_says_what_is_wrong() -> None:
         ({"phases": [{"epochs": {"a": 1}}]}, "name no source"),
     ):
         with pytest.raises(ValueError, match=message):
-            Mixture.model_validate(tree)
+            SourceMixture.model_validate(tree)
 
 
 def test_a_longer_run_begins_the_same() -> None:
@@ -126,7 +126,7 @@ def test_a_longer_run_begins_the_same() -> None:
 def test_many_sources_and_a_tiny_weight() -> None:
     ranges = [SourceRange(f"s{n}", n * 1001, 1001) for n in range(200)]
     weights = {f"s{n}": 1.0 for n in range(199)} | {"s199": 1e-4}
-    mixture = Mixture.model_validate({"phases": [{"weights": weights}], "max_epochs": 1000})
+    mixture = SourceMixture.model_validate({"phases": [{"weights": weights}], "max_epochs": 1000})
     made = DataPlan.build(mixture, ranges, LENGTH, 4000, 25, seed=1)
     counts = Counter(made.place(s)[0] for s in range(0, made.samples, 7))
     assert len(counts) >= 199
@@ -146,7 +146,7 @@ def test_batches_follow_the_plan(tmp_path: Path) -> None:
     shards = TokenShards(tmp_path)
     assert [r.name for r in shards.ranges] == ["crawl", "books", "code"]
     assert sum(r.tokens for r in shards.ranges) == shards.tokens == 90 * 31
-    mixture = Mixture.model_validate({"phases": [{"weights": {"books": 0.5, "code": 0.5}}]})
+    mixture = SourceMixture.model_validate({"phases": [{"weights": {"books": 0.5, "code": 0.5}}]})
     made = DataPlan.build(mixture, shards.ranges, LENGTH, 20, 6, 17)
     for step in range(20):
         batch = shards.batch(step, 6, LENGTH, 17, plan=made)
