@@ -63,9 +63,7 @@ class Tracer:
         source, sample = 0, step * config.rows + row
         if self.mixture is not None:
             source, sample = self.mixture.place(sample, self.seed)
-        place = self.shards[source].trace(
-            sample, 0, position, 1, config.sequence_length, self.seed
-        )
+        place = self.shards[source].trace(sample, 0, position, 1, config.sequence_length, self.seed)
         corpus = self.corpora[source]
         document = self._find(corpus, place.document_id, place.origin)
         archive = self._archive(corpus, document.source)

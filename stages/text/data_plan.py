@@ -191,7 +191,11 @@ def _check_names(mixture: SourceMixture, names: Sequence[str]) -> None:
 
 
 def _weights(
-    phase: SourcePhase, samples: int, names: Sequence[str], windows: Sequence[int], caps: Sequence[int]
+    phase: SourcePhase,
+    samples: int,
+    names: Sequence[str],
+    windows: Sequence[int],
+    caps: Sequence[int],
 ) -> tuple[list[int], int]:
     """(fixed-point weights, the source that takes the rest) of one phase."""
     fixed = {name: round(phase.epochs[name] * windows[names.index(name)]) for name in phase.epochs}
