@@ -36,9 +36,7 @@ class Config(FineTuning):
     @model_validator(mode="after")
     def _someone_answers(self) -> Config:
         if self.answers == "teacher" and self.teacher is None:
-            raise ValueError(
-                "answers is teacher, but there is none: name a teacher"
-            )
+            raise ValueError("answers is teacher, but there is none: name a teacher")
         return self
 
 
