@@ -51,7 +51,8 @@ def _read_record(stream: Members, limit: int) -> Iterator[Record]:
     length = int(header["length"])
     block, found = stream.block(length, limit + MAX_HEAD_BYTES if web else 1 << 20, BEGIN)
     sound = found == length and stream.ends_well(offset, BEGIN, _SEPARATORS)
-    if not sound and found == len(block) and (swallowed := _SWALLOWED.search(block)):
+    swallowed = None if sound else _SWALLOWED.search(block + stream.peek(1 << 10))
+    if swallowed and found == len(block) and swallowed.start(1) < found:
         stream.give_back(block[swallowed.start(1) :])
         detail = f"length {length}, but a record begins {swallowed.start(1)} bytes on"
         yield Damaged("bad_length", offset, detail, url, swallowed.start(1))

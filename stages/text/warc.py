@@ -58,7 +58,8 @@ def _read_record(stream: Members, limit: int, size: int | None) -> Iterator[Reco
     document = head.kind in _DOCUMENTS
     block, found = stream.block(head.length, limit + MAX_HEAD_BYTES if document else 1 << 20, BEGIN)
     sound = found == head.length and stream.ends_well(offset, BEGIN, _SEPARATORS)
-    if not sound and found == len(block) and (swallowed := _SWALLOWED.search(block)):
+    swallowed = None if sound else _SWALLOWED.search(block + stream.peek(1 << 10))
+    if swallowed and found == len(block) and swallowed.start(1) < found:
         stream.give_back(block[swallowed.start(1) :])
         detail = f"length {head.length}, but a record begins {swallowed.start(1)} bytes on"
         yield Damaged("bad_length", offset, detail, head.url, swallowed.start(1))

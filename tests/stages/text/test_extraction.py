@@ -13,7 +13,8 @@ CODE = """def f(x):
         return [i
                 for i in range(x)]"""
 PAGE = f"""<html><head><title>Guide</title></head><body>
-<nav><a href=/>Home</a> <a href=/in>Login</a></nav><article><h1>Guide</h1>{PARAGRAPH}<pre><code class="language-python">{CODE}</code></pre>
+<nav><a href=/>Home</a> <a href=/in>Login</a></nav>
+<article><h1>Guide</h1>{PARAGRAPH}<pre><code class="language-python">{CODE}</code></pre>
 {PARAGRAPH}<div class="highlight"><pre><span class="k">for</span> i in range(3):
     <span class="nb">print</span>(i)
 </pre></div><table><tr><th>Name</th><th>Age</th></tr><tr><td>Ann</td><td>31</td></tr>
