@@ -81,7 +81,7 @@ def _signer(language: str) -> MinhashDedupSignature:
 def shingles(text: str, language: str) -> np.ndarray:
     """The set of the text's hashed 5-grams, sorted uint64. A shorter text is one shingle."""
     plain = simplified(text)
-    if language in UNSEGMENTED:
+    if language.partition("-")[0] in UNSEGMENTED:
         found = np.unique(_character_shingles(plain.replace(" ", "")))
     else:
         signer = _signer(language)
