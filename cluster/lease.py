@@ -93,10 +93,19 @@ def heartbeat_lease(
     see a foreign token and give way.
     """
     token = uuid.uuid4().hex
-    note = _read_note(fs, path)
-    if note and time.time() - float(note.get("beat", 0)) < stale_s:
+    try:
+        note = _read_note(fs, path)
+        free = not note or time.time() - float(note.get("beat", 0)) >= stale_s
+        if free:
+            _write_note(fs, path, token, what)
+    except Exception as error:  # each file system has errors of its own
+        raise UserError(
+            f"the store {path.rpartition('/')[0]} cannot be written"
+            f" ({type(error).__name__}: {str(error)[:200]}): check that the bucket exists, the"
+            " network and the credentials, or give another store with --set store=..."
+        ) from error
+    if not free:
         raise _busy(path, note)
-    _write_note(fs, path, token, what)
     time.sleep(min(1.0, renew_s / 10))
     note = _read_note(fs, path)
     if note.get("token") != token:

@@ -97,6 +97,24 @@ def show(
 
 
 @app.command()
+def trace(
+    run: Annotated[str, typer.Argument(help="A pretraining run: an id, or recipe/stage.")],
+    step: Annotated[int, typer.Argument(min=0, help="The step of the batch.")],
+    row: Annotated[int, typer.Argument(min=0, help="The row in the batch.")],
+    position: Annotated[int, typer.Argument(min=0, help="The position in the row.")],
+    store: StoreUrl = "runs",
+) -> None:
+    """Say where a token of a training batch came from: document, archive, offset, steps passed."""
+    from cluster.storage import find_artifact, open_store
+    from stages.summary import show_trace
+    from stages.trace import Tracer
+
+    opened = open_store(store)
+    tracer = Tracer(opened, opened.get(find_artifact(opened, run)))
+    show_trace(console, tracer.trace(step, row, position))
+
+
+@app.command()
 def report(recipe: RecipeName, settings: Settings = None) -> None:
     """Say where the page over a run lies."""
     loaded, store = _load(recipe, settings)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
@@ -15,6 +16,7 @@ from cluster.storage import Store
 from stages.graph import Graph
 from stages.pipeline import REPORT_FILES, Outcome
 from stages.recipe import Recipe
+from stages.trace import Trace
 
 FIGURES = 3
 PREFERRED = (
@@ -24,6 +26,24 @@ PREFERRED = (
     "heldout_bits_per_byte", "heldout_loss", "loss", "gates_passed", "gates",
     "tokens_per_second", "parameters", "tokens", "steps", "bytes",
 )  # fmt: skip
+
+
+def show_trace(console: Console, trace: Trace) -> None:
+    """A token's way back to the crawl."""
+    document = trace.document
+    table = Table(show_header=False, box=None)
+    for name, value in (
+        ("document", f"{document.id}, its token {trace.token}"),
+        ("url", document.url),
+        ("archive", trace.archive),
+        ("offset", str(document.offset)),
+        ("corpus", f"{trace.corpus}/{trace.file}"),
+        ("language", document.language),
+        ("passed", " > ".join(trace.passed)),
+        ("begins", document.text[:200].replace("\n", " ")),
+    ):
+        table.add_row(name, escape(value))
+    console.print(table)
 
 
 def show_outcome(console: Console, outcome: Outcome) -> None:

@@ -2,44 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from stages.corpus.screening import Screening, fingerprint_files
+from stages.corpus.source import Extractor, Source
 from stages.stage import Stage, execution, parent
-
-Profile = Literal["web", "prose", "none"]
-
-
-class Source(BaseModel):
-    """One source: a `path` (file or folder), or the prose of `installed_packages`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    path: str | None = None
-    installed_packages: list[str] | None = None
-    """Distribution names, or ["all"]: their documentation and docstrings."""
-    name: str | None = None
-    """What ids and ledgers call it; the folder's or file's name if not given."""
-    format: Literal["auto", "archive", "jsonl", "parquet", "tar", "pages"] = "auto"
-    language: str | None = None
-    """Set it to skip language identification."""
-    max_bytes: int | None = Field(default=None, gt=0)
-    """Read at most this much: of each file, or of all packages together (shared out evenly)."""
-    quality: Profile | None = None
-    """Which filters judge it; "prose" for packages and "web" for all else if not given."""
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Source:
-        if (self.path is None) == (self.installed_packages is None):
-            raise ValueError(
-                "a source has either `path` or `installed_packages`, not both or neither"
-            )
-        return self
-
-    @property
-    def profile(self) -> Profile:
-        return self.quality or ("prose" if self.installed_packages else "web")
 
 
 class Config(Screening):
@@ -50,6 +19,9 @@ class Config(Screening):
     sources: list[Source] = Field(default_factory=list)
     decontaminate: list[str] = parent("examples", many=True, optional=True)
     """Problem artifacts: documents that hold an evaluation question are dropped."""
+    published: list[str] = parent("corpus", many=True, optional=True)
+    """Older corpora: what this one has in common with them is dropped, and they stay as they are.
+    """
     languages: list[str] = Field(default=["en", "zh"], min_length=1)
     """ISO 639-1 codes; zh-Hans or zh-Hant takes one script only."""
     language_threshold: float = Field(default=0.3, gt=0, le=1)
@@ -57,15 +29,24 @@ class Config(Screening):
     """Language -> datatrove filter (gopher_repetition, gopher_quality, c4, fineweb) -> its
     settings.
     """
-    duplicate_similarity: float = Field(default=0.8, gt=0, le=1)
-    """Jaccard similarity of word 5-grams from which two documents are near duplicates."""
+    duplicate_similarity: float = Field(default=0.7, gt=0, le=1)
+    """Jaccard similarity of 5-grams (of words, or of characters where words have no spaces between
+    them) from which two documents are near duplicates.
+    """
+    repeated_span_words: int | None = Field(default=None, ge=10)
+    """Cut out stretches of at least so many words that an earlier document has word for word (50 is
+    usual); not done if not given, since it needs a record for every word.
+    """
     mask_personal_data: bool = True
     """false leaves personal data alone; `personal_data` says more."""
     heldout_fraction: float = Field(default=0.02, ge=0, lt=1)
     max_page_bytes: int = Field(default=16 << 20, gt=0)
     documents_per_file: int = Field(default=20_000, gt=0)
+    """A file is closed with the unit that reaches this many."""
     samples_per_reason: int = Field(default=5, ge=0)
     """How many dropped documents of each reason to keep for reading."""
+    extractor: Extractor = "resiliparse"
+    """What takes the main text out of HTML, where a source does not say it."""
     workers: int | None = execution(None, ge=0)
     """Ray actors that read units; as many as cores if not given; 0 works in this process, without
     Ray.
@@ -79,7 +60,7 @@ class Config(Screening):
 
 
 def fingerprint(config: Config) -> Any:
-    """Stands for the files and packages outside the store in the artifact's id."""
+    """Stands for the files, datasets and packages outside the store in the artifact's id."""
     from stages.corpus.sources import fingerprint_sources
 
     return fingerprint_sources(config.sources) + fingerprint_files(config)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.corpus.settings import Settings
 from stages.corpus.sources import Job
-from stages.corpus.unit import Settings, UnitWorker
-from stages.text.archives import Page
 from stages.text.boilerplate import line_keys
 from stages.text.readers import read_unit
+from stages.text.records import Page
 
 _PARTITIONS = 16
 
@@ -29,6 +29,8 @@ class LineCounter:
     """
 
     def __init__(self, settings: Settings, folder: Path) -> None:
+        from stages.corpus.unit import UnitWorker  # heavy: only where the work is done
+
         self._worker = UnitWorker(settings, folder)
         self._folder = folder
 

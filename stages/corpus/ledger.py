@@ -31,6 +31,13 @@ class Ledger:
                 counts["documents"] += 1
                 counts["bytes"] += row["bytes"]
 
+    def add_counts(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Add another ledger's `rows`, as `as_json` gives them."""
+        for row in rows:
+            for counts in (self._in, self._rows[(row["step"], row["reason"], row["language"])]):
+                counts["documents"] += row["documents"]
+                counts["bytes"] += row["bytes"]
+
     def total(self, step: str) -> Counts:
         """Documents and bytes whose way ended at this step ("kept" for those that were kept)."""
         total = _counts()

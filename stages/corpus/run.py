@@ -1,55 +1,70 @@
 """The corpus stage's run: units in parallel, duplicates over all of them, then the documents and
 books.
 
-A killed run is started again with the same command: committed units and partitions are found in
-`context.scratch` and not read again, and the files that come out are the same bytes.
+A killed run is started again with the same command: committed units, partitions and files are found
+in `context.scratch` and not read again, and the files that come out are the same bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow.parquet as pq
+import numpy as np
 
-from cluster.artifact import Artifact
+from cluster.artifact import Artifact, canonical_hash
 from cluster.errors import UserError
+from cluster.stream import stream
 from stages.corpus import Config
 from stages.corpus.boilerplate import LineCounter, repeated_lines
-from stages.corpus.duplicates import PartitionWorker, Units, duplicate_reasons, survivors_of
-from stages.corpus.ledger import Ledger
+from stages.corpus.duplicates import RunTasks, Search, Task, find_duplicates
+from stages.corpus.publish import Books, FileWorker, share_out
+from stages.corpus.repeats import find_repeats
 from stages.corpus.screen import check_screening, quality_overrides, screen_settings
+from stages.corpus.settings import MakeUnitWorker, Settings
 from stages.corpus.sources import Job, find_jobs
-from stages.corpus.stream import stream
 from stages.corpus.truth import measure, read_truth
-from stages.corpus.unit import PARTITIONS, Settings, UnitWorker
+from stages.corpus.unit_files import CommittedUnit, PublishedFile
 from stages.stage import Context, Inputs, Metrics, StageConfig, several
 from stages.tasks.problem import read_problems
 from stages.text.decontamination import Decontaminator, certificate
-from stages.text.documents import Document, read_file, write_documents
-from stages.text.quality import check_overrides
+from stages.text.documents import document_files
+
+FEW_DOCUMENTS = 50_000
+"""Up to so many, what comes after the units takes less time than the start of actors."""
 
 
 def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     """Write the corpus into `context.out`; returns the metrics."""
     config = cast(Config, config)
     check_screening(config, config.languages)
-    check_overrides(quality_overrides(config))
+    overrides = quality_overrides(config)
+    if overrides:
+        from stages.text.quality import check_overrides
+
+        check_overrides(overrides)
     crawls = several(inputs, "crawls")
     jobs = find_jobs(crawls, config.sources)
     settings = _settings(config, several(inputs, "decontaminate"))
     workers = _workers(config, context)
     settings = _with_boilerplate(jobs, settings, context, workers)
     folders = _read_units(jobs, settings, context, workers)
-    reasons = _find_duplicates(folders, config, context, workers)
-    return _write_corpus(config, settings, crawls, folders, reasons, context)
+    search = _search(config, inputs.get("published") or (), folders, context)
+    workers = workers if search.starts[-1] > FEW_DOCUMENTS else 0
+    tasks = partial(_run_tasks, workers)
+    gone = find_duplicates(search, tasks)
+    words = config.repeated_span_words or 0
+    repeats = find_repeats(search, gone, words, tasks) if words else []
+    truth = [page for crawl in crawls for page in read_truth(crawl.path)]
+    urls = frozenset(page["url"] for page in truth)
+    made = _write_files(config, search, gone, repeats, urls, tasks)
+    return _finish(settings, truth, folders, made, context.out)
 
 
 def _settings(config: Config, problems: Sequence[Artifact]) -> Settings:
@@ -68,6 +83,7 @@ def _settings(config: Config, problems: Sequence[Artifact]) -> Settings:
         evaluation=tuple(evaluation),
         training=tuple(training),
         screen=screen_settings(config),
+        extractor=config.extractor,
     )
 
 
@@ -114,105 +130,68 @@ def _read_units(
     weights = [float(job.weight()) for job in waiting]
     total = sum(job.weight() for job in jobs)
     count, done = len(jobs) - len(waiting), total - sum(weights)
-    make = partial(UnitWorker, settings, folder)
+    make = MakeUnitWorker(settings, folder)
     for number in stream(make, waiting, workers, weights):
         count, done = count + 1, done + weights[number]
         context.progress(done, total, f"{count} of {len(jobs)} units")
     return [folder / job.folder for job in jobs]
 
 
-def _find_duplicates(
-    folders: Sequence[Path], config: Config, context: Context, workers: int
-) -> dict[int, str]:
-    """Document number -> why it is dropped as a duplicate."""
-    out = context.scratch / "duplicates"
+def _search(
+    config: Config, published: Sequence[Artifact], folders: Sequence[Path], context: Context
+) -> Search:
+    """The published corpora's files, which come first, and this run's units."""
+    older = []
+    for corpus in published:
+        for path in document_files(corpus.path):
+            found = PublishedFile(path)
+            if not found.signatures.exists():
+                raise UserError(
+                    f"corpus {corpus.id} holds no {found.signatures.name}: it was made before "
+                    "corpora kept their signatures; make it again to find duplicates of it"
+                )
+            older.append(found)
+    units = [CommittedUnit(folder) for folder in folders]
+    names = [
+        str(config.duplicate_similarity),
+        str(config.repeated_span_words),
+        *(corpus.id for corpus in published),
+    ]
+    names += [folder.name for folder in folders]
+    out = context.scratch / f"duplicates-{canonical_hash({'of': names})}"
     out.mkdir(exist_ok=True)
-    waiting = [p for p in range(PARTITIONS) if not (out / f"edges-{p:03d}.npy").exists()]
-    units = Units(folders)
-    # Comparing takes far less than starting actors until there are many documents.
-    workers = workers if units.starts[-1] > 50_000 else 0
-    make = partial(PartitionWorker, folders, out, config.duplicate_similarity)
-    for _ in stream(make, waiting, workers):
+    return Search([*older, *units], out, config.duplicate_similarity, len(older))
+
+
+def _run_tasks(workers: int, make: Callable[[], Task], numbers: Sequence[int]) -> None:
+    for _ in stream(make, numbers, workers):
         pass
-    return duplicate_reasons(units, survivors_of(out))
 
 
-def is_heldout(document_id: str, fraction: float) -> bool:
-    """Whether a document is held out: by the hash of its id, so it is the same in every run."""
-    number = int.from_bytes(hashlib.blake2b(document_id.encode(), digest_size=8).digest(), "big")
-    return number < fraction * 2**64
-
-
-class _Books:
-    """What is added up while the units are gone through once: ledger, outcomes of crawls, texts."""
-
-    def __init__(self, truth_urls: set[str]) -> None:
-        self.ledger = Ledger()
-        self.truth_urls = truth_urls
-        self.outcomes: dict[str, dict[str, Any]] = {}
-        self.texts: dict[str, str] = {}
-        self.counts: Counter[str] = Counter()
-        self.hits: Counter[str] = Counter()
-
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        self.ledger.add(rows)
-        for row in rows:
-            if row["step"] == "decontamination":
-                self.hits[row["reason"]] += 1
-            if row["url"] in self.truth_urls:
-                self.outcomes[row["url"]] = row
-
-
-def _write_corpus(
+def _write_files(
     config: Config,
-    settings: Settings,
-    crawls: Sequence[Artifact],
-    folders: Sequence[Path],
-    reasons: dict[int, str],
-    context: Context,
-) -> Metrics:
-    truth = [page for crawl in crawls for page in read_truth(crawl.path)]
-    books = _Books({page["url"] for page in truth})
-    documents = _survivors(folders, reasons, config, books)
-    files, batch = 0, []
-    for document in documents:
-        batch.append(document)
-        if len(batch) == config.documents_per_file:
-            write_documents(batch, context.out / f"documents-{files:05d}.parquet")
-            files, batch = files + 1, []
-    if batch or not files:
-        write_documents(batch, context.out / f"documents-{files:05d}.parquet")
-    if not books.ledger.total("kept")["documents"]:
-        raise UserError(_nothing_kept(books.ledger.as_json(), folders))
-    _write_books(settings, books, truth, folders, context.out)
-    return _metrics(books, context.out)
-
-
-def _survivors(
-    folders: Sequence[Path], reasons: dict[int, str], config: Config, books: _Books
-) -> Iterator[Document]:
-    """The documents that stay, in crawl order, while the books are kept."""
-    number = 0
-    for folder in folders:
-        rows = pq.read_table(folder / "outcomes.parquet").to_pylist()
-        fate = {row["id"]: row for row in rows if row["step"] == "kept"}
-        for document in read_file(folder / "documents.parquet"):
-            reason = reasons.get(number)
-            number += 1
-            if reason is not None:
-                fate[document.id] |= {"step": "dedup", "reason": reason}
-                continue
-            split = "heldout" if is_heldout(document.id, config.heldout_fraction) else "train"
-            books.counts[f"{split}_documents"] += 1
-            books.counts[f"{split}_bytes"] += len(document.text.encode("utf-8", "replace"))
-            books.counts[f"documents_{document.language}"] += 1
-            if document.url in books.truth_urls:
-                books.texts[document.url] = document.text
-            yield Document(
-                document.id, document.text, document.url, document.source, document.language, split,
-                document.offset,
-            )  # fmt: skip
-        books.add(rows)
+    search: Search,
+    gone: Sequence[Path],
+    repeats: Sequence[Path],
+    truth_urls: frozenset[str],
+    run_tasks: RunTasks,
+) -> list[Path]:
+    """Commit every file that is not committed yet; returns their folders in order."""
+    out = search.out / "files"
+    out.mkdir(exist_ok=True)
+    starts = search.starts[search.published :]
+    kept = np.diff(starts)
+    for path in gone:
+        kept = kept - np.diff(np.searchsorted(np.load(path)[0], starts))
+    files = share_out(kept.tolist(), config.documents_per_file)
+    make = partial(
+        FileWorker, search, gone, files, out, config.heldout_fraction, config.samples_per_reason,
+        truth_urls, repeats, config.repeated_span_words or 0,
+    )  # fmt: skip
+    folders = [out / f"{number:05d}" for number in range(len(files))]
+    waiting = [number for number, folder in enumerate(folders) if not folder.exists()]
+    run_tasks(make, waiting)
+    return folders
 
 
 def _nothing_kept(ledger: dict[str, Any], folders: Sequence[Path]) -> str:
@@ -235,13 +214,23 @@ def _nothing_kept(ledger: dict[str, Any], folders: Sequence[Path]) -> str:
     )
 
 
-def _write_books(
+def _finish(
     settings: Settings,
-    books: _Books,
     truth: list[dict[str, Any]],
     folders: Sequence[Path],
+    made: Sequence[Path],
     out: Path,
-) -> None:
+) -> Metrics:
+    """Link the files into the artifact, add up their books and write what is about all of them."""
+    books = Books()
+    for number, folder in enumerate(made):
+        books.add_file(folder / "books.json")
+        for name in ("documents.parquet", "signatures.npy"):
+            stem, _, ending = name.partition(".")
+            _link(folder / name, out / f"{stem}-{number:05d}.{ending}")
+    if not books.ledger.total("kept")["documents"]:
+        raise UserError(_nothing_kept(books.ledger.as_json(), folders))
+
     def write(name: str, value: Any) -> None:
         (out / name).write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
 
@@ -250,21 +239,27 @@ def _write_books(
         write("truth.json", measure(truth, books.outcomes, books.texts))
     search = Decontaminator(settings.evaluation, settings.training)
     write("decontamination.json", certificate(search, settings.evaluation, books.hits))
-    masked: Counter[str] = Counter()
+    write("personal_data.json", {"masked_before_dedup": dict(sorted(books.masked.items()))})
     for name in ("dropped.jsonl", "quarantine.jsonl"):
         with (out / name).open("w", encoding="utf-8") as file:
             for folder in folders:
                 for line in (folder / name).read_text(encoding="utf-8").splitlines():
-                    file.write(
-                        json.dumps({"unit": folder.name} | json.loads(line), ensure_ascii=False)
-                        + "\n"
-                    )
-    for folder in folders:
-        masked.update(json.loads((folder / "counts.json").read_text())["masked"])
-    write("personal_data.json", {"masked_before_dedup": dict(sorted(masked.items()))})
+                    row = {"unit": folder.name} | json.loads(line)
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            if name == "dropped.jsonl":
+                for folder in made:
+                    file.write((folder / name).read_text(encoding="utf-8"))
+    return _metrics(books, out)
 
 
-def _metrics(books: _Books, out: Path) -> Metrics:
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
+def _metrics(books: Books, out: Path) -> Metrics:
     ledger = books.ledger.as_json()
     metrics: Metrics = {
         "documents_in": ledger["in"]["documents"],

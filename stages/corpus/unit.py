@@ -1,98 +1,29 @@
 """One unit through all steps that look at one document at a time, committed by a rename.
 
-The folder of a committed unit holds
-
-* `documents.parquet`: what was kept, with the columns of a corpus;
-* `outcomes.parquet`: one row for every record read: where it was, its size, and the step and reason
-  that dropped it (step "kept" if none did): the ledger is a sum over these rows;
-* `keys.npy`, `key_ends.npy`: (band key, row) pairs sorted by the partition that the key falls in;
-* `shingles.npy`, `shingle_ends.npy`: each kept document's shingle set;
-* `dropped.jsonl`, `quarantine.jsonl`: samples of what was dropped, everything that was broken.
-
-It is a function of the unit and the settings: a unit that is done again gives the same bytes.
+What the folder of a committed unit holds is told in `unit_files`. It is a function of the unit and
+the settings: a unit that is done again gives the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from stages.corpus.screen import Screen, ScreenSettings
+from stages.corpus.screen import Screen
+from stages.corpus.settings import Settings
+from stages.corpus.source import Profile
 from stages.corpus.sources import Job
-from stages.text import boilerplate, charset, dedup, extraction
-from stages.text.archives import Damaged, Page, Record, Skipped
+from stages.corpus.unit_files import Outcome, UnitWriter
+from stages.text import boilerplate, charset, dedup, extraction, quality
 from stages.text.decontamination import Decontaminator
-from stages.text.documents import Document, write_documents
-from stages.text.quality import Overrides, QualityFilters
+from stages.text.documents import Document
+from stages.text.quality import QualityFilters
 from stages.text.readers import read_unit
-
-PARTITIONS = 16
-OUTCOMES = pa.schema(
-    [
-        ("offset", pa.int64()),
-        ("url", pa.string()),
-        ("id", pa.string()),
-        ("bytes", pa.int64()),
-        ("language", pa.string()),
-        ("step", pa.string()),
-        ("reason", pa.string()),
-        ("masked", pa.int64()),
-    ]
-)
-_SAMPLE_CHARS = 600
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a worker needs to know besides its unit."""
-
-    languages: Sequence[str]
-    language_threshold: float
-    quality: dict[str, Overrides]
-    mask_personal_data: bool
-    max_page_bytes: int
-    samples_per_reason: int
-    evaluation: Sequence[str] = ()
-    training: Sequence[str] = ()
-    screen: ScreenSettings = field(default_factory=ScreenSettings)
-    boilerplate: Path | None = None
-    """Sorted keys of the lines to leave out (stages.text.boilerplate)."""
-
-
-@dataclass
-class Outcome:
-    """What became of one record."""
-
-    offset: int
-    url: str
-    bytes: int
-    id: str = ""
-    language: str = ""
-    step: str = "kept"
-    reason: str = ""
-    masked: int = 0
-    text: str = ""
-    detail: str = ""
-
-
-@dataclass
-class _Collected:
-    outcomes: list[Outcome] = field(default_factory=list)
-    documents: list[Document] = field(default_factory=list)
-    shingles: list[np.ndarray] = field(default_factory=list)
-    masked: Counter[str] = field(default_factory=Counter)
-    searched: Counter[str] = field(default_factory=Counter)
+from stages.text.records import Damaged, Page, Record, Skipped
 
 
 def document_id(unit_key: str, offset: int, url: str) -> str:
@@ -115,21 +46,18 @@ class UnitWorker:
 
     def __call__(self, job: Job) -> str:
         """Read, judge and commit one unit; returns the name of its folder."""
-        collected = _Collected()
-        for record in read_unit(job.unit, self.settings.max_page_bytes):
-            outcome = self._judge(record, job, collected)
-            collected.outcomes.append(outcome)
         temporary = self.folder / f"{job.folder}.part-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        _write(collected, temporary, self.settings.samples_per_reason)
+        with UnitWriter(temporary, self.settings.samples_per_reason) as written:
+            for record in read_unit(job.unit, self.settings.max_page_bytes):
+                written.add(self._judge(record, job, written))
         final = self.folder / job.folder
         if not final.exists():
             temporary.rename(final)
         shutil.rmtree(temporary, ignore_errors=True)
         return job.folder
 
-    def _judge(self, record: Record, job: Job, collected: _Collected) -> Outcome:
+    def _judge(self, record: Record, job: Job, written: UnitWriter) -> Outcome:
         outcome = Outcome(record.offset, record.url, record.size)
         if isinstance(record, Skipped):
             outcome.step, outcome.reason = "read", record.reason
@@ -141,9 +69,10 @@ class UnitWorker:
             )
         else:
             try:
-                self._steps(record, job, outcome, collected)
+                self._steps(record, job, outcome, written)
             except Exception as error:  # a page that breaks a library must not stop the run
-                outcome.step, outcome.reason = "quarantine", f"error_{type(error).__name__}"
+                outcome.step = "quarantine"
+                outcome.reason = getattr(error, "reason", f"error_{type(error).__name__}")
                 outcome.detail = str(error)[:500]
         return outcome
 
@@ -151,10 +80,10 @@ class UnitWorker:
         """The page's main text, tidied; "" if there is none."""
         text = page.text if page.text is not None else charset.decode(page.body, page.charset)[0]
         if page.media_type == "text/html":
-            text = extraction.extract_main_text(text)
+            text = extraction.extract_main_text(text, job.extractor or self.settings.extractor)
         return extraction.tidy(text)
 
-    def _steps(self, page: Page, job: Job, outcome: Outcome, collected: _Collected) -> None:
+    def _steps(self, page: Page, job: Job, outcome: Outcome, written: UnitWriter) -> None:
         """The steps in order; each that refuses sets `step` and `reason` and ends the
         page's way.
         """
@@ -182,7 +111,7 @@ class UnitWorker:
         if not verdict.kept:
             outcome.step, outcome.reason = verdict.filter, verdict.reason
             return
-        collected.searched["documents"] += 1
+        written.searched += 1
         hit = self.decontaminator.find(verdict.text)
         if hit is not None:
             outcome.step, outcome.reason = "decontamination", hit.how
@@ -191,67 +120,35 @@ class UnitWorker:
         if held and self.settings.mask_personal_data:
             outcome.step, outcome.reason = "personal_data", held
             return
-        self._keep(page, job, verdict.text, outcome, collected)
+        self._keep(page, job, verdict.text, outcome, written)
 
-    def _keep(
-        self, page: Page, job: Job, text: str, outcome: Outcome, collected: _Collected
-    ) -> None:
+    def _passed(self, language: str, profile: Profile) -> list[str]:
+        """The steps that a page which is kept went through, in order."""
+        screen = self.settings.screen
+        blocked = (*screen.blocked_domains, *screen.blocked_urls, *screen.blocked_url_words)
+        overrides = self.settings.quality.get(language)
+        return [
+            *(["blocklist"] if blocked else []),
+            "extraction",
+            *(["boilerplate"] if self.boilerplate is not None else []),
+            f"language:{language}",
+            *(["word_list"] if any(s.language == language for s in screen.word_lists) else []),
+            *quality.settings(language, profile, overrides),
+            "decontamination",
+        ]
+
+    def _keep(self, page: Page, job: Job, text: str, outcome: Outcome, written: UnitWriter) -> None:
+        passed = self._passed(outcome.language, job.profile)
         if self.settings.mask_personal_data:
             text, kinds = self.screen.mask(text, outcome.language)
             outcome.masked = kinds.total()
-            collected.masked += kinds
-        found = dedup.shingles(text, outcome.language)
+            written.masked += kinds
+            passed.append(f"personal_data:{outcome.masked}")
         outcome.id = document_id(job.unit.key, page.offset, page.url)
-        collected.shingles.append(found)
-        collected.documents.append(
-            Document(outcome.id, text, page.url, job.unit.key, outcome.language, "", page.offset)
-        )
-
-
-def _write(collected: _Collected, folder: Path, samples: int) -> None:
-    write_documents(collected.documents, folder / "documents.parquet")
-    rows = [{name: getattr(o, name) for name in OUTCOMES.names} for o in collected.outcomes]
-    pq.write_table(
-        pa.Table.from_pylist(rows, OUTCOMES), folder / "outcomes.parquet", compression="zstd"
-    )
-    _write_keys(collected, folder)
-    _write_samples(collected.outcomes, folder, samples)
-    counts = {"masked": dict(sorted(collected.masked.items())), **collected.searched}
-    (folder / "counts.json").write_text(json.dumps(counts, sort_keys=True))
-
-
-def _write_keys(collected: _Collected, folder: Path) -> None:
-    pairs = [
-        (key, row)
-        for row, (document, found) in enumerate(
-            zip(collected.documents, collected.shingles, strict=True)
-        )
-        for key in (dedup.exact_key(document.text), *dedup.band_keys(found))
-    ]
-    keys = np.asarray(pairs, dtype=np.uint64).reshape(-1, 2)
-    partition = keys[:, 0] % PARTITIONS
-    keys = keys[np.lexsort((keys[:, 1], keys[:, 0], partition))]
-    ends = np.searchsorted(np.sort(partition), np.arange(PARTITIONS), side="right")
-    sizes = [found.size for found in collected.shingles]
-    np.save(folder / "keys.npy", keys)
-    np.save(folder / "key_ends.npy", ends.astype(np.int64))
-    np.save(folder / "shingles.npy", np.concatenate(collected.shingles or [np.empty(0, np.uint64)]))
-    np.save(folder / "shingle_ends.npy", np.cumsum([0, *sizes]).astype(np.int64))
-
-
-def _write_samples(outcomes: Sequence[Outcome], folder: Path, samples: int) -> None:
-    taken: Counter[tuple[str, str]] = Counter()
-    dropped: list[dict[str, Any]] = []
-    quarantine: list[dict[str, Any]] = []
-    for o in outcomes:
-        place = {"url": o.url, "offset": o.offset, "bytes": o.bytes, "reason": o.reason}
-        if o.step == "quarantine":
-            quarantine.append(place | {"detail": o.detail})
-        elif o.step != "kept" and taken[(o.step, o.reason)] < samples:
-            taken[(o.step, o.reason)] += 1
-            dropped.append(
-                place | {"step": o.step, "language": o.language, "text": o.text[:_SAMPLE_CHARS]}
-            )
-    for name, rows in (("dropped.jsonl", dropped), ("quarantine.jsonl", quarantine)):
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (folder / name).write_text("".join(lines), encoding="utf-8", errors="replace")
+        while not written.is_new(page.offset, outcome.id):
+            outcome.id = document_id(job.unit.key, page.offset, outcome.id)
+        document = Document(
+            outcome.id, text, page.url, job.unit.key, outcome.language, "train", page.offset,
+            " ".join(passed),
+        )  # fmt: skip
+        written.keep(document, dedup.shingles(text, outcome.language))

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cluster.errors import UserError
-from stages.text.archives import Page
+from stages.text.records import Page
 
 _DOCUMENTATION = (".md", ".rst")
 _MAX_MODULE_BYTES = 1 << 20

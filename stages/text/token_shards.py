@@ -3,11 +3,12 @@
 A folder holds, for each shard, `tokens-00000.bin` (little-endian uint16, or uint32 when the
 vocabulary needs it), `tokens-00000.starts.npy` (int64: where each document begins in the shard) and
 `tokens-00000.ids.txt` (their ids, one a line), and `index.json`, which lists them. Every document
-ends with the end-of-text token.
+ends with the end-of-text token. A shard holds documents of one source.
 
 The shards are read as one long sequence cut into fixed windows. Each epoch visits every window
 once, in an order given by a keyed permutation of the window's number, so nothing is shuffled,
-stored or iterated: sample k of the run is found in constant time, by any worker.
+stored or iterated: sample k of the run is found in constant time, by any worker. With a `DataPlan`
+the sources are mixed by weights and phases, in constant time too.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from cluster.errors import UserError
+from stages.text.data_plan import DataPlan, SourceRange
 from stages.text.permutation import permute
 
 INDEX = "index.json"
@@ -36,15 +38,23 @@ class TokenWriter:
     """
 
     def __init__(
-        self, folder: Path, vocabulary_size: int, end_of_text: int, shard_tokens: int = 1 << 24
+        self,
+        folder: Path,
+        vocabulary_size: int,
+        end_of_text: int,
+        shard_tokens: int = 1 << 24,
+        origin: str = "",
     ) -> None:
+        """`origin` names the corpus's file that all the documents lie in, for `trace`."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.vocabulary_size = vocabulary_size
         self.end_of_text = end_of_text
         self.shard_tokens = shard_tokens
+        self.origin = origin
         self.dtype = np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
         self._shards: list[dict[str, Any]] = []
+        self._source = ""
         self._open_shard()
 
     def _open_shard(self) -> None:
@@ -53,8 +63,11 @@ class TokenWriter:
         self._ids: list[str] = []
         self._length = 0
 
-    def add(self, document_id: str, token_ids: Sequence[int]) -> None:
+    def add(self, document_id: str, token_ids: Sequence[int], source: str = "") -> None:
         """Append a document; the end-of-text token is added here."""
+        if source != self._source:
+            self._flush()
+            self._source = source
         tokens = np.empty(len(token_ids) + 1, dtype=self.dtype)
         tokens[:-1] = token_ids
         tokens[-1] = self.end_of_text
@@ -72,7 +85,10 @@ class TokenWriter:
         np.concatenate(self._parts).tofile(self.folder / f"{name}.bin")
         np.save(self.folder / f"{name}.starts.npy", np.asarray(self._starts, dtype="<i8"))
         (self.folder / f"{name}.ids.txt").write_text("\n".join(self._ids) + "\n", encoding="utf-8")
-        self._shards.append({"name": name, "tokens": self._length, "documents": len(self._ids)})
+        self._shards.append(
+            {"name": name, "source": self._source, "tokens": self._length,
+             "documents": len(self._ids), "origin": self.origin}
+        )  # fmt: skip
         self._open_shard()
 
     def close(self) -> dict[str, Any]:
@@ -106,10 +122,13 @@ class TokenBatch:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a token of a batch comes from: the document and the position in its tokens."""
+    """Where a token of a batch comes from: the document, the position in its tokens, and the
+    corpus's file that holds it ("" where the shards do not say).
+    """
 
     document_id: str
     token: int
+    origin: str = ""
 
 
 class TokenShards:
@@ -126,12 +145,15 @@ class TokenShards:
         self.tokens: int = index["tokens"]
         self.documents: int = index["documents"]
         dtype = np.dtype(index["dtype"])
+        self.ranges = _ranges(index["shards"])
         self._names: list[str] = [shard["name"] for shard in index["shards"]]
+        self._origins: list[str] = [shard.get("origin", "") for shard in index["shards"]]
         self._data = [
             np.memmap(folder / f"{name}.bin", dtype=dtype, mode="r") for name in self._names
         ]
         self._starts = [np.load(folder / f"{n}.starts.npy", mmap_mode="r") for n in self._names]
         self._shard_ends = np.cumsum([0] + [shard["tokens"] for shard in index["shards"]])
+        self._known_ids: dict[int, list[str]] = {}  # the shard last traced
         self._first_document = np.cumsum([0] + [shard["documents"] for shard in index["shards"]])
 
     def windows(self, length: int) -> int:
@@ -162,8 +184,18 @@ class TokenShards:
             at, shard = end, shard + 1
         return tokens, documents
 
-    def window_starts(self, step: int, rows: int, length: int, seed: int) -> np.ndarray:
+    def packed_share(self, length: int, planned: bool = False) -> float:
+        """The share of all tokens that windows of this length hold (`planned`: cut by source)."""
+        cut = sum(r.windows(length) for r in self.ranges) if planned else self.windows(length)
+        return cut * length / self.tokens
+
+    def window_starts(
+        self, step: int, rows: int, length: int, seed: int, plan: DataPlan | None = None
+    ) -> np.ndarray:
         """Where each row of a step begins in the whole sequence, int64 [rows]."""
+        if plan is not None:
+            first = step * rows
+            return np.asarray([plan.start(first + row) for row in range(rows)], dtype=np.int64)
         count = self.windows(length)
         sample = np.arange(step * rows, (step + 1) * rows, dtype=np.int64)
         epoch, number = sample // count, sample % count
@@ -173,14 +205,22 @@ class TokenShards:
         return np.asarray(starts, dtype=np.int64) * length
 
     def batch(
-        self, step: int, rows: int, length: int, seed: int, rank: int = 0, world: int = 1
+        self,
+        step: int,
+        rows: int,
+        length: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        plan: DataPlan | None = None,
     ) -> TokenBatch:
-        """The batch of a step: a pure function of (seed, step, rows, length).
+        """The batch of a step: a pure function of (seed, step, rows, length) or, with a plan made
+        for the same rows, length and seed, of the plan and the step.
 
         With `world` > 1 only this `rank`'s contiguous rows are read: the ranks' parts, one after
         the other, are the batch of one rank.
         """
-        starts = self.window_starts(step, rows, length, seed)
+        starts = self.window_starts(step, rows, length, seed, plan)
         starts = starts[rank * rows // world : (rank + 1) * rows // world]
         shape = (len(starts), length)
         batch = TokenBatch(*(np.empty(shape, dtype=np.int64) for _ in range(3)))
@@ -192,31 +232,64 @@ class TokenShards:
             batch.document_ids[row] = documents[:-1]
         return batch
 
-    def trace(self, step: int, row: int, position: int, rows: int, length: int, seed: int) -> Place:
+    def trace(
+        self,
+        step: int,
+        row: int,
+        position: int,
+        rows: int,
+        length: int,
+        seed: int,
+        plan: DataPlan | None = None,
+    ) -> Place:
         """The document, and the token in it, behind one position of one batch."""
-        start = int(self.window_starts(step, rows, length, seed)[row]) + position
+        start = int(self.window_starts(step, rows, length, seed, plan)[row]) + position
         shard = int(np.searchsorted(self._shard_ends, start, side="right")) - 1
         inside = start - int(self._shard_ends[shard])
         number = int(np.searchsorted(self._starts[shard], inside, side="right")) - 1
-        ids = (
-            (self.folder / f"{self._names[shard]}.ids.txt").read_text(encoding="utf-8").splitlines()
-        )
-        return Place(ids[number], inside - int(self._starts[shard][number]))
+        token = inside - int(self._starts[shard][number])
+        return Place(self._ids(shard)[number], token, self._origins[shard])
+
+    def _ids(self, shard: int) -> list[str]:
+        if shard not in self._known_ids:
+            path = self.folder / f"{self._names[shard]}.ids.txt"
+            self._known_ids = {shard: path.read_text(encoding="utf-8").splitlines()}
+        return self._known_ids[shard]
+
+
+def _ranges(shards: Sequence[dict[str, Any]]) -> list[SourceRange]:
+    """Each source's place in the sequence; one named "" where the shards do not say."""
+    ranges: list[SourceRange] = []
+    start = 0
+    for shard in shards:
+        source, tokens = shard.get("source", ""), shard["tokens"]
+        if ranges and ranges[-1].name == source:
+            ranges[-1] = SourceRange(source, ranges[-1].start, ranges[-1].tokens + tokens)
+        else:
+            ranges.append(SourceRange(source, start, tokens))
+        start += tokens
+    return ranges
 
 
 def join_shards(folders: Sequence[Path], out: Path) -> TokenShards:
-    """One folder with the shards of several, in order; files are linked where the file
-    system can.
+    """One folder with the shards of several: source by source in the order of their first shards,
+    within a source in the folders' order; files are linked where the file system can.
     """
     out.mkdir(parents=True, exist_ok=True)
     parts = [json.loads((folder / INDEX).read_text(encoding="utf-8")) for folder in folders]
+    found = [
+        (folder, shard)
+        for folder, part in zip(folders, parts, strict=True)
+        for shard in part["shards"]
+    ]
+    order = {shard.get("source", ""): 0 for _, shard in found}
+    order = {source: number for number, source in enumerate(order)}
     shards: list[dict[str, Any]] = []
-    for folder, part in zip(folders, parts, strict=True):
-        for shard in part["shards"]:
-            name = f"tokens-{len(shards):05d}"
-            for ending in _ENDINGS:
-                _link(folder / f"{shard['name']}{ending}", out / f"{name}{ending}")
-            shards.append(shard | {"name": name})
+    for folder, shard in sorted(found, key=lambda f: order[f[1].get("source", "")]):
+        name = f"tokens-{len(shards):05d}"
+        for ending in _ENDINGS:
+            _link(folder / f"{shard['name']}{ending}", out / f"{name}{ending}")
+        shards.append(shard | {"name": name})
     index = parts[0] | {
         "tokens": sum(shard["tokens"] for shard in shards),
         "documents": sum(shard["documents"] for shard in shards),

@@ -18,7 +18,8 @@ from importlib import metadata
 import jieba
 from datatrove.utils import _import_utils
 from datatrove.utils.word_tokenizers import SpaCyTokenizer, WordTokenizer, load_word_tokenizer
-from spacy.tokenizer import Tokenizer
+
+from stages.text.light_spacy import Tokenizer
 
 jieba.setLogLevel("ERROR")
 

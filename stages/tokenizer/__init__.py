@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from stages.stage import Stage, StageConfig, parent
+from stages.stage import Stage, StageConfig, execution, parent
 
 
 class Config(StageConfig):
@@ -17,6 +17,8 @@ class Config(StageConfig):
     """Learn from at most this much UTF-8, each language's share as in the corpus."""
     min_language_share: float = Field(default=0.2, ge=0, le=1)
     """A language rarer than this is sampled up to it, as far as its text reaches."""
+    beside: str | None = execution(None)
+    """A tokenizer.json made elsewhere, whose compression of the same text is measured too."""
 
 
 STAGE = Stage(

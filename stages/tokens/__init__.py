@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from stages.stage import Stage, StageConfig, parent
+from stages.stage import Stage, StageConfig, execution, parent
 
 
 class Config(StageConfig):
@@ -14,12 +14,16 @@ class Config(StageConfig):
     tokenizer: str = parent("tokenizer")
     shard_tokens: int = Field(default=1 << 24, ge=1024)
     """A shard is closed with the document that reaches this many tokens."""
+    workers: int | None = execution(None, ge=0)
+    """Ray actors that encode the corpus's files; as many as cores if not given; 0, or a corpus of
+    one file, works in this process, without Ray.
+    """
 
 
 STAGE = Stage(
     name="tokens",
     kind="tokens",
-    version=1,
+    version=2,
     config=Config,
     entry="stages.tokens.run:run",
 )

@@ -1,7 +1,7 @@
-"""Encodes the corpus, one of its files after the other, each committed by a rename.
+"""Encodes the corpus file by file, each committed by a rename, in as many actors as there are.
 
 A killed run finds the files already encoded in `context.scratch`. The shards of all files together
-are the artifact's `train/` and `heldout/`, in the corpus's order.
+are the artifact's `train/` and `heldout/`: source by source, in the corpus's order.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import cast
 
+from cluster import session
 from cluster.errors import UserError
+from cluster.stream import stream
 from model.tokenizer import Tokenizer
 from stages.stage import Context, Inputs, Metrics, StageConfig, one
-from stages.text.documents import Document, document_files, read_file
+from stages.text.documents import Document, document_files, read_file, source_name
 from stages.text.token_shards import TokenWriter, join_shards
 from stages.tokens import Config
 
@@ -31,10 +34,7 @@ def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     source = one(inputs, "tokenizer").path
     tokenizer = Tokenizer.load(source)
     files = document_files(one(inputs, "corpus").path)
-    done = []
-    for number, file in enumerate(files):
-        done.append(_encode_file(file, tokenizer, config.shard_tokens, context.scratch))
-        context.progress(number + 1, len(files), "files")
+    done = _encode(files, source, config, context)
     totals: Metrics = {"vocabulary_size": tokenizer.vocabulary_size}
     for split in SPLITS:
         shards = join_shards([folder / split for folder in done], context.out / split)
@@ -50,30 +50,50 @@ def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     return totals | {"bytes_per_token": round(totals["train_bytes"] / totals["train_tokens"], 4)}
 
 
-def _encode_file(file: Path, tokenizer: Tokenizer, shard_tokens: int, scratch: Path) -> Path:
-    """The folder with one corpus file's shards of both splits, made now or by a run before."""
-    final = scratch / file.stem
-    if final.exists():
-        return final
-    temporary = scratch / f"{file.stem}.part-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    writers = {
-        split: TokenWriter(
-            temporary / split, tokenizer.vocabulary_size, tokenizer.end_of_text_id, shard_tokens
-        )
-        for split in SPLITS
-    }
-    sizes = dict.fromkeys(SPLITS, 0)
-    for documents in _batches(read_file(file)):
-        encoded = tokenizer.encode_batch([document.text for document in documents])
-        for document, token_ids in zip(documents, encoded, strict=True):
-            writers[document.split].add(document.id, token_ids)
-            sizes[document.split] += len(document.text.encode("utf-8", "replace"))
-    for writer in writers.values():
-        writer.close()
-    (temporary / "sizes.json").write_text(json.dumps(sizes))
-    temporary.rename(final)
-    return final
+def _encode(files: Sequence[Path], tokenizer: Path, config: Config, context: Context) -> list[Path]:
+    """The folder of each file's shards, made now or by a run before."""
+    waiting = [file for file in files if not (context.scratch / file.stem).exists()]
+    workers = 0
+    if config.workers != 0 and len(waiting) > 1:
+        context.connect()
+        workers = config.workers or session.cores()
+    make = partial(FileEncoder, tokenizer, config.shard_tokens, context.scratch)
+    weights = [float(file.stat().st_size) for file in waiting]
+    for count, _ in enumerate(stream(make, waiting, workers, weights)):
+        context.progress(len(files) - len(waiting) + count + 1, len(files), "files")
+    return [context.scratch / file.stem for file in files]
+
+
+class FileEncoder:
+    """Holds the tokenizer, and encodes one file of the corpus after the other."""
+
+    def __init__(self, tokenizer: Path, shard_tokens: int, out: Path) -> None:
+        self.tokenizer = Tokenizer.load(tokenizer)
+        self.shard_tokens = shard_tokens
+        self.out = out
+
+    def __call__(self, file: Path) -> str:
+        """Commit the shards of both splits; returns the folder's name."""
+        temporary = self.out / f"{file.stem}.part-{os.getpid()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        writers = {
+            split: TokenWriter(
+                temporary / split, self.tokenizer.vocabulary_size, self.tokenizer.end_of_text_id,
+                self.shard_tokens, file.name,
+            )
+            for split in SPLITS
+        }  # fmt: skip
+        sizes = dict.fromkeys(SPLITS, 0)
+        for documents in _batches(read_file(file)):
+            encoded = self.tokenizer.encode_batch([document.text for document in documents])
+            for document, token_ids in zip(documents, encoded, strict=True):
+                writers[document.split].add(document.id, token_ids, source_name(document))
+                sizes[document.split] += len(document.text.encode("utf-8", "replace"))
+        for writer in writers.values():
+            writer.close()
+        (temporary / "sizes.json").write_text(json.dumps(sizes))
+        temporary.rename(self.out / file.stem)
+        return file.stem
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,7 @@ from stages.corpus.unit import UnitWorker
 from stages.stage import Context
 from stages.tasks.problem import Problem, write_problems
 from stages.text.documents import read_documents
-from tests.stages.corpus.crawl import sample_crawl
+from tests.stages.corpus.crawl import english, html, record, sample_crawl, write_warc
 
 Dress = Callable[..., Artifact]
 
@@ -87,7 +89,7 @@ def test_a_truncated_archive_is_quarantined_and_the_rest_read(
     urls = {d.url for d in read_documents(context.out)}
     assert {"http://c.org/0", "http://c.org/1"} <= urls
     rows = [json.loads(x) for x in (context.out / "quarantine.jsonl").read_text().splitlines()]
-    assert [row["reason"] for row in rows] == ["truncated_record"]
+    assert [row["reason"] for row in rows] == ["truncated_archive"]
     archive = inputs["crawls"][0].path / "crawl-00002.warc.gz"
     assert archive.read_bytes()[rows[0]["offset"] :][:3] == b"\x1f\x8b\x08"
 
@@ -150,7 +152,7 @@ def test_sources_that_cannot_be_read_are_the_users_errors(tmp_path: Path) -> Non
 def test_config_says_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="nothing to read"):
         Config()
-    with pytest.raises(ValueError, match="either `path` or `installed_packages`"):
+    with pytest.raises(ValueError, match="exactly one of path"):
         Config.model_validate({"sources": [{"format": "jsonl"}]})
 
 
@@ -173,3 +175,94 @@ def test_ray_data_gives_the_same_bytes(
     STAGE.run(CONFIG, inputs, one)
     STAGE.run(CONFIG.model_copy(update={"workers": 2}), inputs, two)
     assert bytes_of(one.out) == bytes_of(two.out)
+
+
+def test_a_new_dump_is_compared_with_a_published_corpus(tmp_path: Path, as_artifact: Dress) -> None:
+    """What an older corpus holds is dropped from the new one, which names the older document."""
+    old = [record(f"http://old.org/{n}", html(english(n))) for n in range(5)]
+    write_warc(tmp_path / "old" / "crawl-00000.warc.gz", old)
+    new = [
+        record("http://new.org/same", html(english(1))),
+        record("http://new.org/near", html(english(2) + "\nPrinted in the evening of that day.")),
+        *(record(f"http://new.org/{n}", html(english(n))) for n in (11, 12)),
+        record("http://new.org/twice", html(english(12))),
+    ]
+    write_warc(tmp_path / "new" / "crawl-00000.warc.gz", new)
+
+    def config(name: str) -> Config:
+        source = {"path": str(tmp_path / name)}
+        return Config.model_validate({"sources": [source], "workers": 0})
+
+    first, second = fresh(tmp_path / "first"), fresh(tmp_path / "second")
+    STAGE.run(config("old"), {"crawls": [], "decontaminate": []}, first)
+    published = as_artifact(first.out, "corpus")
+    inputs = {"crawls": [], "decontaminate": [], "published": [published]}
+    STAGE.run(config("new"), inputs, second)
+    kept = {d.url for d in read_documents(second.out)}
+    assert kept == {"http://new.org/11", "http://new.org/12"}
+    ledger = json.loads((second.out / "ledger.json").read_text())
+    reasons = {r: counts["documents"] for r, counts in ledger["dropped"]["dedup"].items()}
+    assert reasons == {"exact_published": 1, "near_published": 1, "exact": 1}
+    lines = (second.out / "dropped.jsonl").read_text().splitlines()
+    samples = {row["url"]: row for row in map(json.loads, lines)}
+    assert samples["http://new.org/near"]["kept"]["url"] == "http://old.org/2"
+    (first.out / "signatures-00000.npy").unlink()
+    with pytest.raises(UserError, match=r"holds no signatures-00000.npy.*make it again"):
+        STAGE.run(config("new"), inputs, fresh(tmp_path / "third"))
+
+
+def test_files_hold_whole_units_and_every_document_once(
+    inputs: dict[str, list[Artifact]], tmp_path: Path
+) -> None:
+    one, many = fresh(tmp_path / "one"), fresh(tmp_path / "many")
+    STAGE.run(CONFIG, inputs, one)
+    STAGE.run(CONFIG.model_copy(update={"documents_per_file": 1}), inputs, many)
+    assert len(list(many.out.glob("documents-*.parquet"))) == 3
+    assert list(read_documents(many.out)) == list(read_documents(one.out))
+    ledgers = [json.loads((c.out / "ledger.json").read_text()) for c in (one, many)]
+    assert ledgers[0] == ledgers[1]
+
+
+def test_repeated_spans_are_cut_where_asked(tmp_path: Path) -> None:
+    notice = "This long notice stands under every page of the site and says the same thing to all."
+    pages = [record(f"http://a.org/{n}", html(f"{english(n)}\n{notice}")) for n in range(4)]
+    write_warc(tmp_path / "crawl" / "crawl-00000.warc.gz", pages[:2])
+    write_warc(tmp_path / "crawl" / "crawl-00001.warc.gz", pages[2:])
+    kept = {}
+    for words in (None, 12):
+        config = Config.model_validate(
+            {"sources": [{"path": str(tmp_path / "crawl")}], "workers": 0,
+             "repeated_span_words": words, "heldout_fraction": 0}
+        )  # fmt: skip
+        context = fresh(tmp_path / f"run-{words}")
+        metrics = STAGE.run(config, {"crawls": [], "decontaminate": []}, context)
+        kept[words] = {d.url: d.text for d in read_documents(context.out)}
+    assert all(text.endswith(notice) for text in kept[None].values())
+    assert [text.endswith(notice) for text in kept[12].values()] == [True, False, False, False]
+    assert metrics["bytes_of_repeated_spans"] >= 3 * len(notice)
+    assert set(kept[12]) == set(kept[None])
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_order_in_which_workers_take_units_and_files_changes_no_byte(
+    inputs: dict[str, list[Artifact]],
+    tmp_path: Path,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever a scheduler does: every step's tasks in a shuffled order, each by a new worker."""
+    whole, shuffled = fresh(tmp_path / "whole"), fresh(tmp_path / "shuffled")
+    config = CONFIG.model_copy(update={"documents_per_file": 1})
+    STAGE.run(config, inputs, whole)
+    draw = random.Random(seed)
+
+    def in_any_order(
+        make: Callable[[], Callable[[Any], str]], items: Sequence[Any], *_: object
+    ) -> Iterator[int]:
+        for number in draw.sample(range(len(items)), len(items)):
+            make()(items[number])
+            yield number
+
+    monkeypatch.setattr(corpus_run, "stream", in_any_order)
+    STAGE.run(config, inputs, shuffled)
+    assert bytes_of(shuffled.out) == bytes_of(whole.out)

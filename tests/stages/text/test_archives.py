@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import itertools
+import random
 from pathlib import Path
 
+import lz4.frame
 import pytest
+from backports import zstd
 
-from stages.text.archives import Damaged, Page, Skipped, read_archive
+from stages.text.archives import read_archive as read_file
 from stages.text.http import decode_content, parse_response
+from stages.text.records import MAX_PAGE_BYTES, Damaged, Page, Record, Skipped
 from tests.stages.corpus.crawl import record, write_warc
+
+
+def read_archive(path: Path, max_page_bytes: int = MAX_PAGE_BYTES) -> list[Record]:
+    with path.open("rb") as file:
+        return list(read_file(file, max_page_bytes))
 
 
 def test_damage_in_the_middle_costs_one_record(tmp_path: Path) -> None:
@@ -97,5 +107,88 @@ def test_content_codings_and_wrong_chunks() -> None:
     assert answer("Transfer-Encoding: chunked", b"<p>stored plain</p>") == b"<p>stored plain</p>"
     with pytest.raises(ValueError, match="broken gzip"):
         answer("Content-Encoding: gzip", b"no gzip")
+    with pytest.raises(ValueError, match="broken gzip"):
+        answer("Content-Encoding: gzip", gzip.compress(text)[:-12])
     bomb = gzip.compress(b"\0" * 10_000_000)
     assert len(answer("Content-Encoding: gzip", bomb)) == 1001
+
+
+def packed(records: list[bytes], codec: str) -> bytes:
+    if codec == "plain":
+        return b"".join(records)
+    if codec == "one gzip member":
+        return gzip.compress(b"".join(records))
+    pack = {"gzip": gzip.compress, "zstd": zstd.compress, "lz4": lz4.frame.compress}[codec]
+    return b"".join(pack(r) for r in records)
+
+
+@pytest.mark.parametrize("codec", ["plain", "gzip", "zstd", "lz4", "one gzip member"])
+def test_every_compression_gives_the_same_records(tmp_path: Path, codec: str) -> None:
+    records = [record(f"http://a.org/{n}", b"<p>" + bytes([65 + n]) * 3000) for n in range(30)]
+    path = tmp_path / "a.warc"
+    path.write_bytes(packed(records, codec))
+    found = read_archive(path)
+    assert [r.url for r in found if isinstance(r, Page)] == [f"http://a.org/{n}" for n in range(30)]
+    assert len({r.offset for r in found}) == 30
+    path.write_bytes(path.read_bytes()[: -len(packed(records[-1:], codec)) // 2 or None])
+    found = read_archive(path)
+    assert [type(r) for r in found].count(Damaged) == 1 and isinstance(found[-1], Damaged)
+    assert len(found) >= (2 if codec == "one gzip member" else 29)
+
+
+@pytest.mark.parametrize("codec", ["plain", "gzip", "zstd", "lz4"])
+@pytest.mark.parametrize("seed", range(12))
+def test_what_damage_does_not_touch_is_read(tmp_path: Path, codec: str, seed: int) -> None:
+    """Some bytes overwritten, cut out or put in: the records elsewhere come out, each once."""
+    source = random.Random(seed)
+    records = [
+        record(f"http://a.org/{n}", b"<p>" + source.randbytes(400).hex().encode())
+        for n in range(20)
+    ]
+    members = [packed([r], codec) for r in records]
+    whole = b"".join(members)
+    ends = list(itertools.accumulate(map(len, members)))
+    at = source.randrange(len(whole) - 60)
+    noise = source.randbytes(source.randrange(1, 60))
+    touched = {n for n, end in enumerate(ends) if end - len(members[n]) < at + 64 and end + 4 > at}
+    cut = source.choice([0, len(noise), source.randrange(1, 60)])
+    path = tmp_path / "a.warc"
+    path.write_bytes(whole[:at] + noise[: 0 if cut and seed % 3 == 0 else None] + whole[at + cut :])
+    found = read_archive(path)
+    urls = [r.url for r in found if isinstance(r, Page)]
+    sound = [f"http://a.org/{n}" for n in range(20) if n not in touched]
+    assert [url for url in urls if url in sound] == sound
+    assert len(urls) == len(set(urls))
+    assert 20 - len(urls) <= len(touched)
+    assert all(0 <= r.offset < path.stat().st_size for r in found)
+
+
+def test_a_zstd_archive_with_its_dictionary_in_front(tmp_path: Path) -> None:
+    records = [record(f"http://a.org/{n}", b"<p>the same words %d" % n) for n in range(200)]
+    words = zstd.train_dict(records, 2048)
+    frames = b"".join(zstd.compress(r, zstd_dict=words) for r in records)
+    content = words.dict_content
+    for inside in (content, zstd.compress(content)):
+        front = b"\x5d\x2a\x4d\x18" + len(inside).to_bytes(4, "little") + inside
+        path = tmp_path / "a.warc.zst"
+        path.write_bytes(front + frames)
+        assert len([r for r in read_archive(path) if isinstance(r, Page)]) == 200
+
+
+def test_a_length_that_lies_costs_its_record_only(tmp_path: Path) -> None:
+    def lie(data: bytes, by: int) -> bytes:
+        head, _, rest = data.partition(b"Content-Length: ")
+        length, _, rest = rest.partition(b"\r\n")
+        return head + b"Content-Length: %d\r\n" % (int(length) + by) + rest
+
+    for codec in ("plain", "gzip", "one gzip member"):
+        for by in (-20, 6, 20, 300, 10**9):
+            records = [record(f"http://a.org/{n}", b"<p>" + b"text " * 50) for n in range(4)]
+            records[1] = lie(records[1], by)
+            path = tmp_path / "a.warc"
+            path.write_bytes(packed(records, codec))
+            found = read_archive(path)
+            urls = [r.url[-1] for r in found if isinstance(r, Page)]
+            assert urls == ["0", "2", "3"], (codec, by)
+            (damaged,) = [r for r in found if isinstance(r, Damaged)]
+            assert damaged.url == "http://a.org/1" and damaged.reason == "bad_length"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
@@ -13,6 +15,52 @@ CHINESE = "春天来了，公园里的花都开了，孩子们在草地上跑来
 TRADITIONAL = "春天來了，公園裡的花都開了，孩子們在草地上跑來跑去，老人們坐在長椅上曬太陽。" * 4
 RUSSIAN = "Весна пришла, и в парке распустились цветы. Дети бегают по траве. " * 4
 
+JAPANESE = (
+    "春が来て、公園の花が咲きました。子供たちは草の上を走り回り、お年寄りは日なたで休んでいます。"
+    * 4
+)
+KOREAN = (
+    "봄이 와서 공원의 꽃이 모두 피었고 아이들은 풀밭에서 뛰어다니며 노인들은 볕을 쬐고 있다. " * 4
+)
+POLISH = (
+    "Wiosna przyszła i w parku zakwitły wszystkie kwiaty, dzieci biegają po łące, żółte liście. "
+    * 4
+)
+GREEK = "Ήρθε η άνοιξη και στο πάρκο άνθισαν όλα τα λουλούδια. Τα παιδιά τρέχουν στο γρασίδι. " * 4
+TURKISH = (
+    "Bahar geldi ve parkta bütün çiçekler açtı. Çocuklar çimenlerin üzerinde koşuyor, ağaçlar. " * 4
+)
+HEBREW = "האביב הגיע וכל הפרחים בגן פורחים. הילדים רצים על הדשא והזקנים יושבים בשמש. " * 4
+ARABIC = (
+    "جاء الربيع وتفتحت كل الأزهار في الحديقة. الأطفال يركضون على العشب والكبار يجلسون في الشمس. "
+    * 4
+)
+
+SENTENCES = Path(__file__).parents[4] / "shared" / "data" / "lid" / "sentences"
+CODECS = {
+    "gb18030": "zh", "euc-jp": "ja", "euc-kr": "ko", "cp1250": "pl cs hu sk", "iso8859-2": "pl hu",
+    "cp1251": "ru uk bg mk be sr", "koi8-r": "ru", "cp1252": "de fr es pt it sv da fi",
+    "cp1253": "el", "cp1254": "tr", "cp1255": "he", "cp1256": "ar fa", "cp1257": "lt lv",
+    "cp874": "th",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not SENTENCES.exists(), reason=f"needs the sentences in {SENTENCES}")
+@pytest.mark.parametrize(
+    ("told", "share"), [("rightly", 0.98), ("nothing", 0.97), ("iso-8859-1", 0.9)]
+)
+def test_real_sentences_of_many_languages(told: str, share: float) -> None:
+    total = right = 0
+    for codec, languages in CODECS.items():
+        for language in languages.split():
+            lines = (SENTENCES / f"{language}.txt").read_text(encoding="utf-8").splitlines()
+            for start in range(0, min(len(lines) - 10, 60), 10):
+                body = "\n".join(lines[start : start + 10]).encode(codec, "ignore")
+                label = {"rightly": codec, "nothing": None}.get(told, told)
+                total += 1
+                right += decode(b"<p>" + body + b"</p>", label)[0] == f"<p>{body.decode(codec)}</p>"
+    assert total > 100 and right >= share * total, f"{right} of {total}"
+
 
 @pytest.mark.parametrize(
     ("text", "codec"),
@@ -20,6 +68,15 @@ RUSSIAN = "Весна пришла, и в парке распустились ц
         (CHINESE, "gbk"),
         (CHINESE, "gb18030"),
         (TRADITIONAL, "big5"),
+        (JAPANESE, "euc-jp"),
+        (JAPANESE, "shift_jis"),
+        (KOREAN, "euc-kr"),
+        (POLISH, "cp1250"),
+        (GREEK, "cp1253"),
+        (TURKISH, "cp1254"),
+        (HEBREW, "cp1255"),
+        (ARABIC, "cp1256"),
+        (RUSSIAN, "koi8-r"),
         (RUSSIAN, "cp1251"),
         ("Café déjà vu, naïve façade. " * 9, "cp1252"),
         (CHINESE, "utf-8"),

@@ -6,15 +6,22 @@ import gzip
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from cluster.errors import UserError
-from stages.text.archives import Damaged, Page
+from stages.text.files import find_files
 from stages.text.prose import docstrings, read_packages
-from stages.text.readers import Unit, find_units, read_unit
+from stages.text.readers import read_unit
+from stages.text.records import Damaged, Page
+from stages.text.units import Unit, make_units
+
+
+def find_units(path: Path, key: str, **fields: Any) -> list[Unit]:
+    return make_units(find_files(str(path)), key, where=str(path), **fields)
 
 
 def texts(unit: Unit) -> list[str]:

@@ -14,7 +14,7 @@ from stages.stage import Context
 from stages.text.documents import Document, read_documents, write_documents
 from stages.text.token_shards import TokenShards
 from stages.tokens import STAGE, Config
-from stages.tokens import run as tokens_run
+from stages.tokens.run import FileEncoder
 from tests.stages.corpus.crawl import english
 
 
@@ -34,7 +34,7 @@ def inputs(tmp_path: Path, as_artifact: Callable[..., Artifact]) -> dict[str, Ar
     }
 
 
-CONFIG = Config(corpus="c", tokenizer="t", shard_tokens=1024)
+CONFIG = Config(corpus="c", tokenizer="t", shard_tokens=1024, workers=0)
 
 
 def test_shards_decode_to_the_documents(inputs: dict[str, Artifact], context: Context) -> None:
@@ -58,19 +58,21 @@ def test_shards_decode_to_the_documents(inputs: dict[str, Artifact], context: Co
 def test_a_killed_run_encodes_only_what_is_left(
     inputs: dict[str, Artifact], context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = tokens_run._encode_file
+    encode = FileEncoder.__call__
     encoded: list[str] = []
 
-    def mortal(file: Path, *rest: object) -> Path:
+    def mortal(self: FileEncoder, file: Path) -> str:
         if len(encoded) == 2:
+            (self.out / f"{file.stem}.part-1").mkdir()  # half a file stays behind
             raise KeyboardInterrupt
         encoded.append(file.name)
-        return encode(file, *rest)  # type: ignore[arg-type]
+        return encode(self, file)
 
-    monkeypatch.setattr(tokens_run, "_encode_file", mortal)
+    monkeypatch.setattr(FileEncoder, "__call__", mortal)
     with pytest.raises(KeyboardInterrupt):
         STAGE.run(CONFIG, inputs, context)
-    monkeypatch.setattr(tokens_run, "_encode_file", encode)
+    monkeypatch.setattr(FileEncoder, "__call__", encode)
+    (context.scratch / "documents-00002.part-1").rmdir()
     before = {p.name: p.stat().st_mtime_ns for p in context.scratch.iterdir()}
     metrics = STAGE.run(CONFIG, inputs, context)
     after = {p.name: p.stat().st_mtime_ns for p in context.scratch.iterdir()}

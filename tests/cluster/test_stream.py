@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.corpus.stream import bundles, stream
+from cluster.stream import bundles, stream
 
 
 def test_bundles_hold_every_item_once_heaviest_first() -> None:

@@ -1,0 +1,67 @@
+"""Main text: code and tables stay, the annotated pages' strings, and pages made to hurt."""
+
+from __future__ import annotations
+
+import pytest
+
+from stages.text.extraction import TooDeep, extract_main_text, tidy
+from tests.bench import extract as bench
+
+PARAGRAPH = f"<p>{'The harbour is the heart of the town, and boats leave before sunrise. ' * 4}</p>"
+CODE = """def f(x):
+    if x &lt; 3:
+        return [i
+                for i in range(x)]"""
+PAGE = f"""<html><head><title>Guide</title></head><body>
+<nav><a href=/>Home</a> <a href=/in>Login</a></nav>
+<article><h1>Guide</h1>{PARAGRAPH}<pre><code class="language-python">{CODE}</code></pre>
+{PARAGRAPH}<div class="highlight"><pre><span class="k">for</span> i in range(3):
+    <span class="nb">print</span>(i)
+</pre></div><table><tr><th>Name</th><th>Age</th></tr><tr><td>Ann</td><td>31</td></tr>
+<tr><td>Bob <b>B</b></td><td>42</td></tr></table>{PARAGRAPH}</article>
+<footer>Imprint</footer></body></html>"""
+EXTRACTORS = ("resiliparse", "trafilatura")
+
+
+@pytest.mark.parametrize("extractor", EXTRACTORS)
+def test_code_and_tables_stay(extractor: str) -> None:
+    text = tidy(extract_main_text(PAGE, extractor))
+    assert CODE.replace("&lt;", "<") in text
+    assert "for i in range(3):\n    print(i)" in text
+    rows = [line.strip("| ") for line in text.splitlines() if "Ann" in line or "Bob" in line]
+    between = "\t" if extractor == "resiliparse" else " | "
+    assert rows == [f"Ann{between}31", f"Bob B{between}42"]
+    assert "Login" not in text and "Imprint" not in text
+
+
+@pytest.mark.skipif(not bench.DATA.exists(), reason=f"needs the pages in {bench.DATA}")
+@pytest.mark.parametrize(
+    ("extractor", "f1", "every"), [("resiliparse", 0.86, 2), ("trafilatura", 0.92, 8)]
+)
+def test_annotated_pages(
+    extractor: str, f1: float, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = bench.annotations()[::every]
+    monkeypatch.setattr(bench, "annotations", lambda: rows)
+    found = bench.score(lambda html: extract_main_text(html, extractor), bench.pages())
+    assert found["f1"] >= f1 and found["recall"] >= 0.93
+
+
+@pytest.mark.parametrize("extractor", EXTRACTORS)
+@pytest.mark.parametrize("html", ["", " ", "<", "<html></html>", "<!--", "\0", "<p>\0\ud800</p>"])
+def test_empty_and_broken_pages_give_text(html: str, extractor: str) -> None:
+    text = tidy(extract_main_text(html, extractor))
+    assert "\0" not in text and text == text.encode("utf-8", "strict").decode()
+
+
+@pytest.mark.parametrize("element", ["div", "table><tr><td", "ul><li", "b", "blockquote"])
+def test_elements_nested_without_end_are_refused_at_once(element: str) -> None:
+    with pytest.raises(TooDeep, match="more than 1000 deep"):  # without the check it takes hours
+        extract_main_text(f"<{element}>" * 50_000 + PARAGRAPH)
+    deep = "<div>" * 400 + PARAGRAPH + "</div>" * 400
+    assert "heart of the town" in extract_main_text(deep)
+
+
+def test_a_long_sound_page_is_not_deep() -> None:
+    rows = "<tr><td><b>a</b></td><td><div>b</div></td></tr>" * 5000
+    assert extract_main_text(f"<main>{PARAGRAPH}<table>{rows}</table></main>")
