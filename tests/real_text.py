@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import lzma
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -65,14 +65,18 @@ def frequent_questions() -> Iterator[Text]:
         yield ("zh" if "zh-cn" in name or "zh-tw" in name else "en"), page_text(html)
 
 
+def _common_crawl() -> Iterator[Text]:
+    for line in (SHARED / "corpus/llamafactory/c4_demo.jsonl").read_text("utf-8").splitlines():
+        yield "en", json.loads(line)["text"]
+
+
 def _english() -> Iterator[Text]:
     for name in ("postgresql-doc-15-html", "anarchism-faq-html", "vim-doc-html"):
         for _, html in members(f"debian/{name}.tar.xz", ".html"):
             yield "en", page_text(html)
     for _, body in members("debian/python3.11-doc-html-and-rst.tar.xz", ".txt"):
         yield "en", body.decode("utf-8", "replace")
-    for line in (SHARED / "corpus/llamafactory/c4_demo.jsonl").read_text("utf-8").splitlines():
-        yield "en", json.loads(line)["text"]
+    yield from _common_crawl()
     for path in sorted((SHARED / "corpus/dolma").rglob("cc_en_head-*.jsonl")):
         for line in path.read_text("utf-8").splitlines():
             yield "en", json.loads(line)["text"]
@@ -111,21 +115,33 @@ def _pieces(random: Random, text: str) -> Iterator[str]:
     yield "\n".join(piece)
 
 
-def documents(count: int, seed: int = 17) -> list[Text]:
-    """`count` documents, or all there are, in an order drawn from the seed."""
+def _drawn(sources: Iterable[Iterator[Text]], seed: int) -> list[Text]:
+    """Every text of the sources and its pieces, shuffled."""
     random = Random(seed)
     found = [
         (language, piece)
-        for source in (
-            handbook(),
-            reference("en", "zh-cn", "zh-tw", "de", "fr"),
-            frequent_questions(),
-            _english(),
-            _chinese(),
-        )
+        for source in sources
         for language, text in source
         for piece in _pieces(random, text)
         if piece.strip()
     ]
     random.shuffle(found)
-    return found[:count]
+    return found
+
+
+def documents(count: int, seed: int = 17) -> list[Text]:
+    """`count` documents, or all there are (some 22,700), in an order drawn from the seed."""
+    everything = (
+        handbook(),
+        reference("en", "zh-cn", "zh-tw", "de", "fr"),
+        frequent_questions(),
+        _english(),
+        _chinese(),
+    )
+    return _drawn(everything, seed)[:count]
+
+
+def few_documents(count: int, seed: int = 17) -> list[Text]:
+    """`count` documents, at most some 1,500, of what is read in a second or two."""
+    few = (reference("zh-cn", "de", "fr"), frequent_questions(), _common_crawl())
+    return _drawn(few, seed)[:count]

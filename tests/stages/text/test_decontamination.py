@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from stages.text.decontamination import Decontaminator, certificate
-from tests.real_text import SHARED, documents, needs_shared
+from tests.real_text import SHARED, Text, documents, few_documents, needs_shared
 
 QUESTIONS = [
     "Tom has 37 apples and buys 48 more at the market. How many apples does Tom have now?",
@@ -92,14 +92,14 @@ def _edited(random: Random, text: str) -> str:
     return " ".join(words)
 
 
-def _measure(leaks: int, clean: int) -> dict[str, float]:
+def _measure(leaks: int, texts: list[Text]) -> dict[str, float]:
     """Recall of planted leaks of GSM8K, and the share of clean documents that are dropped."""
     rows = [
         json.loads(line)["question"]
         for line in lzma.decompress((SHARED / "gsm8k/train.jsonl.xz").read_bytes()).splitlines()
     ]
     training, evaluation = rows[:3000], rows[-1000:]
-    pages = [text for _, text in documents(clean)]
+    pages = [text for _, text in texts]
     random = Random(11)
     search = Decontaminator(evaluation, training)
     found = {"exact": 0, "near": 0}
@@ -110,14 +110,13 @@ def _measure(leaks: int, clean: int) -> dict[str, float]:
         for how, said in (("exact", question.upper()), ("near", _edited(random, question))):
             leaked = " ".join([*page[:at], said, *page[at:]])
             found[how] += search.find(leaked) is not None
-    # Ordinary pages, and the questions of the same set that are for training.
     false = sum(search.find(page) is not None for page in pages)
     return {how: count / leaks for how, count in found.items()} | {"false": false / len(pages)}
 
 
 @needs_shared
 def test_planted_leaks_are_found_and_clean_pages_kept() -> None:
-    measured = _measure(leaks=150, clean=1000)
+    measured = _measure(150, few_documents(1000))
     print(measured)
     assert measured["exact"] >= 0.99
     assert measured["near"] >= 0.9
@@ -127,7 +126,7 @@ def test_planted_leaks_are_found_and_clean_pages_kept() -> None:
 @pytest.mark.parity
 @needs_shared
 def test_planted_leaks_over_twenty_thousand_pages() -> None:
-    measured = _measure(leaks=1000, clean=20_000)
+    measured = _measure(1000, documents(20_000))
     print(measured)
     assert measured["exact"] >= 0.99
     assert measured["near"] >= 0.9
