@@ -33,6 +33,12 @@ from importlib import import_module
 from typing import Any, Literal, cast
 
 from datatrove.data import Document
+from datatrove.pipeline.filters import (
+    C4QualityFilter,
+    FineWebQualityFilter,
+    GopherQualityFilter,
+    GopherRepetitionFilter,
+)
 from datatrove.pipeline.filters.base_filter import BaseFilter
 
 from cluster.errors import UserError
@@ -49,7 +55,12 @@ FILTERS: dict[str, type[BaseFilter]] = {
     "c4": C4Filter,
     "fineweb": FineWebFilter,
 }
-STOCK: dict[str, type[BaseFilter]] = {name: fast.__mro__[1] for name, fast in FILTERS.items()}
+STOCK: dict[str, type[BaseFilter]] = {
+    "gopher_repetition": GopherRepetitionFilter,
+    "gopher_quality": GopherQualityFilter,
+    "c4": C4QualityFilter,
+    "fineweb": FineWebQualityFilter,
+}
 """datatrove's own class behind each filter: what ours are compared with."""
 _CHINESE_STOP_WORDS = list("的了在是和有不这也就都与为等中一這與為個们們个对對")
 _EUROPEAN: dict[str, dict[str, Any]] = {"c4": {"filter_no_terminal_punct": False}}
