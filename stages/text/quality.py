@@ -10,7 +10,7 @@ and longer words. Chinese differs where the defaults measure English (every chan
 * stop words are Chinese, in both scripts; pages of 30 words are long enough;
 * C4 splits lines at spaces and ends them with ASCII punctuation: its rules on words per line,
   longest word and terminal punctuation are off, and 3 sentences are enough; a curly bracket is no
-  reason, as FineWeb-2 found too: manuals show configuration;
+  reason (FineWeb-2 has no such rule either): manuals show configuration;
 * five words are 8 characters, a third of what they are in English, so an ordinary term of the
   subject is an n-gram: about twice as many may be repeated;
 * a line of 10 characters is a short one instead of 30, and repeated lines may make up 20 % of the
