@@ -11,7 +11,6 @@ stand alone in languages with spaces, and may stand anywhere in others.
 
 from __future__ import annotations
 
-import gzip
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import fsspec
 import numpy as np
 import xxhash
 
@@ -44,9 +44,8 @@ def check_list(path: str) -> None:
 
 def _lines(path: str) -> Iterator[str]:
     check_list(path)
-    file = Path(path)
-    read = gzip.open if file.suffix == ".gz" else open
-    with read(file, "rt", encoding="utf-8", errors="replace") as lines:
+    how = {"compression": "infer", "encoding": "utf-8", "errors": "replace"}
+    with fsspec.open(path, "rt", **how) as lines:
         yield from (entry for line in lines if (entry := line.split("#")[0].strip()))
 
 
@@ -112,7 +111,9 @@ class UrlBlocklist:
             entry.lower() for name in words for entry in self._entries(name, "banned_words.txt")
         )
         stock = DATATROVE in words
-        self._soft = frozenset(_datatrove_asset("soft_banned_words.txt")) if stock else frozenset()
+        self._soft: frozenset[str] = (
+            frozenset(_datatrove_asset("soft_banned_words.txt")) if stock else frozenset()
+        )
         parts = sorted(_datatrove_asset("banned_subwords.txt")) if stock else []
         self._parts = re.compile("|".join(map(re.escape, parts))) if parts else None
 

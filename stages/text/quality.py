@@ -10,7 +10,7 @@ and longer words. Chinese differs where the defaults measure English (every chan
 * stop words are Chinese, in both scripts; pages of 30 words are long enough;
 * C4 splits lines at spaces and ends them with ASCII punctuation: its rules on words per line,
   longest word and terminal punctuation are off, and 3 sentences are enough; a curly bracket is no
-  reason, as FineWeb-2 found too: manuals show configuration;
+  reason (FineWeb-2 has no such rule either): manuals show configuration;
 * five words are 8 characters, a third of what they are in English, so an ordinary term of the
   subject is an n-gram: about twice as many may be repeated;
 * a line of 10 characters is a short one instead of 30, and repeated lines may make up 20 % of the
@@ -33,6 +33,12 @@ from importlib import import_module
 from typing import Any, Literal, cast
 
 from datatrove.data import Document
+from datatrove.pipeline.filters import (
+    C4QualityFilter,
+    FineWebQualityFilter,
+    GopherQualityFilter,
+    GopherRepetitionFilter,
+)
 from datatrove.pipeline.filters.base_filter import BaseFilter
 
 from cluster.errors import UserError
@@ -49,7 +55,12 @@ FILTERS: dict[str, type[BaseFilter]] = {
     "c4": C4Filter,
     "fineweb": FineWebFilter,
 }
-STOCK: dict[str, type[BaseFilter]] = {name: fast.__mro__[1] for name, fast in FILTERS.items()}
+STOCK: dict[str, type[BaseFilter]] = {
+    "gopher_repetition": GopherRepetitionFilter,
+    "gopher_quality": GopherQualityFilter,
+    "c4": C4QualityFilter,
+    "fineweb": FineWebQualityFilter,
+}
 """datatrove's own class behind each filter: what ours are compared with."""
 _CHINESE_STOP_WORDS = list("的了在是和有不这也就都与为等中一這與為個们們个对對")
 _EUROPEAN: dict[str, dict[str, Any]] = {"c4": {"filter_no_terminal_punct": False}}
