@@ -15,6 +15,7 @@ import torch
 
 from stages.pretrain import loop
 from stages.tune import passes
+from stages.tune.work_clock import WorkClock
 
 
 def train(job: dict[str, Any]) -> None:
@@ -79,15 +80,21 @@ def in_forward(change: Callable[[loop._Run, torch.Tensor], torch.Tensor]) -> Non
     passes._PlainPasses._forward = changed  # type: ignore[method-assign]
 
 
-def dawdle(job: dict[str, Any], victim: int, step: int, seconds: float) -> None:
-    """Train; from a step on, one rank's forward takes longer."""
+def dawdle(job: dict[str, Any], victim: int, step: int, times: float) -> None:
+    """Train; from a step on, one rank's work takes as many times as long, by its clock."""
+    at = [0]
+    set_rate = loop._Run.set_learning_rate
 
-    def slow(run: loop._Run, loss: torch.Tensor) -> torch.Tensor:
-        if run.rank == victim and run.step >= step:
-            time.sleep(seconds)
-        return loss
+    def noted(run: loop._Run) -> float:
+        at[0] = run.step
+        return set_rate(run)
 
-    in_forward(slow)
+    def told(_: WorkClock) -> float:
+        slow = os.environ["RANK"] == str(victim) and at[0] >= step
+        return 0.2 * times if slow else 0.2
+
+    loop._Run.set_learning_rate = noted  # type: ignore[method-assign]
+    WorkClock.take = told  # type: ignore[method-assign]
     loop.train(job)
 
 
