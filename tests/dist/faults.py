@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deepspeed.runtime.zero.muon import original_muon
 
 from stages.pretrain import loop
 from stages.tune import passes
@@ -19,7 +20,12 @@ from stages.tune.work_clock import WorkClock
 
 
 def train(job: dict[str, Any]) -> None:
-    """Train, noting a hash of every row that this rank read, by step."""
+    """Train, noting a hash of every row that this rank read, by step.
+
+    DeepSpeed's Muon orthogonalises in bfloat16, which makes 1e-4 of a difference of 1e-7; here in
+    float32, so that shapes can be compared.
+    """
+    original_muon.ns_compute_dtype = lambda _: torch.float32
     read = loop._Run.batch
 
     def noted(run: loop._Run, shards: Any) -> Any:
