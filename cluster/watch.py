@@ -67,20 +67,26 @@ class Watch:
         self._stop = threading.Event()
         self._beats = 0
         self._doing = "starting"
+        self._done: set[str] = set()
+        self._under_way = False
         self._last = time.monotonic()
         self._longest = 0.0
 
     def beat(self, doing: str) -> None:
         """Say that this rank lives and what it does next. Cheap: call it for every micro-batch."""
         now = time.monotonic()
-        if self._beats > 1:  # the first step compiles and allocates
+        if self._under_way:
             self._longest = max(self._longest, now - self._last)
+        self._under_way = self._under_way or doing in self._done
+        self._done.add(doing)
         self._beats += 1
         self._last, self._doing = now, doing
 
     def limit_s(self) -> float:
-        """The silence that counts as a hang now."""
-        if self._beats < 2:
+        """The silence that counts as a hang now. The first step, which compiles and allocates, is
+        over when something is done for the second time.
+        """
+        if not self._under_way:
             return max(self.start_s, self.hang_s)
         return max(self.hang_s, GAP_FACTOR * self._longest)
 
@@ -106,10 +112,15 @@ class Watch:
         Path(self._traces.name).unlink(missing_ok=True)
 
     def _guard(self) -> None:
-        while not self._stop.wait(min(1.0, self.hang_s / 10)):
+        tick = min(1.0, self.hang_s / 10)
+        beats, silent, before = self._beats, 0.0, time.monotonic()
+        while not self._stop.wait(tick):
             limit = self.limit_s()
             faulthandler.dump_traceback_later(limit + OTHERS_S, exit=True, file=self._traces)
-            silent = time.monotonic() - self._last
+            now = time.monotonic()
+            # a machine too busy to run this thread, or asleep, was not to be beaten on either
+            silent = 0.0 if beats != self._beats else silent + min(now - before, 2 * tick)
+            beats, before = self._beats, now
             if silent > limit:
                 self._end(silent)
 

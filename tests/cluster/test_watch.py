@@ -30,12 +30,12 @@ def test_a_hang_ends_every_rank_and_says_where_each_was(tmp_path: Path) -> None:
     working = """
     def reading():
         time.sleep(1000)
-    watch.beat("a"); watch.beat("reading"); {more}
+    watch.beat("a"); watch.beat("a"); {more}
     reading()
     """
     ranks = [
-        _process(tmp_path, 0, working.format(more="watch.beat('step 2')")),
-        _process(tmp_path, 1, working.format(more="pass")),
+        _process(tmp_path, 0, working.format(more="watch.beat('b'); watch.beat('step 2')")),
+        _process(tmp_path, 1, working.format(more="watch.beat('step 2')")),
     ]
     began = time.monotonic()
     codes = [rank.wait(60) for rank in ranks]
@@ -47,14 +47,14 @@ def test_a_hang_ends_every_rank_and_says_where_each_was(tmp_path: Path) -> None:
 
 
 def test_a_rank_without_a_sign_of_life_is_told(tmp_path: Path) -> None:
-    alone = _process(tmp_path, 0, "watch.beat('a'); watch.beat('b'); time.sleep(1000)")
+    alone = _process(tmp_path, 0, "watch.beat('a'); watch.beat('a'); time.sleep(1000)")
     assert alone.wait(60) == HANG_EXIT
     assert "rank 1 gives no sign of life" in (tmp_path / "hang.txt").read_text()
 
 
 def test_a_thread_that_holds_the_interpreter_is_ended_too(tmp_path: Path) -> None:
     body = """
-    watch.beat("a"); watch.beat("b"); time.sleep(0.5)
+    watch.beat("a"); watch.beat("a"); time.sleep(0.5)
     import ctypes
     ctypes.PyDLL(None).sleep(1000)  # in C, with the lock held: no Python thread runs
     """

@@ -12,13 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deepspeed.runtime.zero.muon import original_muon
 
 from stages.pretrain import loop
 from stages.tune import passes
+from stages.tune.work_clock import WorkClock
 
 
 def train(job: dict[str, Any]) -> None:
-    """Train, noting a hash of every row that this rank read, by step."""
+    """Train, noting a hash of every row that this rank read, by step.
+
+    DeepSpeed's Muon orthogonalises in bfloat16, which makes 1e-4 of a difference of 1e-7; here in
+    float32, so that shapes can be compared.
+    """
+    original_muon.ns_compute_dtype = lambda _: torch.float32
     read = loop._Run.batch
 
     def noted(run: loop._Run, shards: Any) -> Any:
@@ -79,15 +86,21 @@ def in_forward(change: Callable[[loop._Run, torch.Tensor], torch.Tensor]) -> Non
     passes._PlainPasses._forward = changed  # type: ignore[method-assign]
 
 
-def dawdle(job: dict[str, Any], victim: int, step: int, seconds: float) -> None:
-    """Train; from a step on, one rank's forward takes longer."""
+def dawdle(job: dict[str, Any], victim: int, step: int, times: float) -> None:
+    """Train; from a step on, one rank's work takes as many times as long, by its clock."""
+    at = [0]
+    set_rate = loop._Run.set_learning_rate
 
-    def slow(run: loop._Run, loss: torch.Tensor) -> torch.Tensor:
-        if run.rank == victim and run.step >= step:
-            time.sleep(seconds)
-        return loss
+    def noted(run: loop._Run) -> float:
+        at[0] = run.step
+        return set_rate(run)
 
-    in_forward(slow)
+    def told(_: WorkClock) -> float:
+        slow = os.environ["RANK"] == str(victim) and at[0] >= step
+        return 0.2 * times if slow else 0.2
+
+    loop._Run.set_learning_rate = noted  # type: ignore[method-assign]
+    WorkClock.take = told  # type: ignore[method-assign]
     loop.train(job)
 
 

@@ -45,6 +45,7 @@ def job(tokens: Path, scratch: Path, **fields: Any) -> dict[str, Any]:
     config = Config.model_validate(
         {"tokens": "t", "steps": 12, "warmup_steps": 2, "batch_tokens": 128, "sequence_length": 16,
          "learning_rate": 1e-2, "checkpoint_every": 2, "schedule": "cosine",
+         "watch": {"hang_s": 200},  # a machine with many other tests is no hang
          "parallel": {"rows": 3}, **fields}
     )  # fmt: skip
     return {

@@ -65,7 +65,7 @@ def _kill_and_compare(
             2, faults.die, job(tokens, folder / "killed", **fields), draw.randrange(2),
             draw.randrange(2, 14) + at % 7, log=folder / "log",
         )  # fmt: skip
-        killed += -9 in finish(ranks, limit_s=60)
+        killed += -9 in finish(ranks, limit_s=300)
     assert killed >= kills // 2, "most of the kills came before the run's end"
     run(2, faults.train, job(tokens, folder / "killed", **fields), log=folder / "log")
     assert losses(folder / "killed") == losses(folder / "whole")
@@ -120,7 +120,7 @@ def _chain(tokens: Path, folder: Path, chain: list[Shape], optimizer: str = "ada
             tokens, folder / "chain", steps=steps, parallel={"rows": 2, **parallel}, **fields
         ) | {"shape": shape}
         ranks = start(parallel["workers"], faults.until, there, 2 * number + 2, log=folder / "log")
-        codes = finish(ranks, limit_s=120)
+        codes = finish(ranks, limit_s=300)
         said = (folder / "log").read_text()[-5000:]
         assert codes == [0] * parallel["workers"], f"{parallel}\n{said}"
     assert losses(folder / "chain") == pytest.approx(losses(folder / "alone"), abs=1e-5)
@@ -195,7 +195,7 @@ def test_a_hang_becomes_an_error_with_every_ranks_stack(tokens: Path, tmp_path: 
         tokens, tmp_path, watch={"hang_s": 3.0}, parallel={"rows": 4, "workers": 2, "zero": 1}
     )
     ranks = start(2, faults.hang, there, 1, 5, log=tmp_path / "log")
-    codes = finish(ranks, limit_s=120)
+    codes = finish(ranks, limit_s=300)
     assert 70 in codes and 0 not in codes, (tmp_path / "log").read_text()[-3000:]
     said = (tmp_path / "watch" / "hang.txt").read_text()
     assert "rank 1" in said and "in stuck" in said and "rank 0" in said
@@ -204,6 +204,6 @@ def test_a_hang_becomes_an_error_with_every_ranks_stack(tokens: Path, tmp_path: 
 
 def test_a_slow_rank_is_named_within_three_steps(tokens: Path, tmp_path: Path) -> None:
     there = job(tokens, tmp_path, parallel={"rows": 4, "workers": 3, "zero": 0})
-    run(3, faults.dawdle, there, 2, 6, 0.4, log=tmp_path / "log")
+    run(3, faults.dawdle, there, 2, 6, 1.8, log=tmp_path / "log")
     (named,) = events(tmp_path, "slow")
-    assert named["rank"] == 2 and named["step"] == 8 and named["times"] > 1.5
+    assert named["rank"] == 2 and named["step"] == 8 and named["times"] == 1.8

@@ -35,7 +35,7 @@ def _kill_while_saving(url: str, staging: Path, kills: int, longest_s: float, se
         ]
         for process in ranks:
             process.start()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         if number % 4 == 0:  # see to it that there is progress to lose
             while not _newer(url, staging, before) and time.monotonic() < deadline:
                 time.sleep(0.02)
