@@ -40,8 +40,8 @@ def step_communication(run: RunShape) -> Communication:
     data = parallel.data
     share = (data - 1) / data
     held = 4.0 * run.held
-    often = run.accumulation if parallel.zero >= 2 else 1
-    gathered = {0: 1, 1: 1, 2: 1, 3: 2 * run.accumulation}[parallel.zero]
+    often = {0: 2, 1: 1}.get(parallel.zero, run.accumulation)  # reduced and, at 0, handed back
+    gathered = {0: 0, 1: 1, 2: 1, 3: 2 * run.accumulation}[parallel.zero]
     number = 2 if run.precision == "bfloat16" else 4
     tokens = run.tokens * run.accumulation
     again = 1 if parallel.activation_checkpointing else 0

@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass
 
 from stages.planning.run_shape import RunShape
 
-LOSS_CHUNK_TOKENS = 1024
-"""As many tokens' logits live at a time (model.loss.cross_entropy)."""
+CHUNK_TOKENS, CHUNK_LOGITS = 1024, 1 << 23
+"""Tokens, and logits, that live at a time: `model.loss`'s, which is not imported for torch."""
 BUCKET_NUMBERS = 5e8
 """DeepSpeed's reduce_bucket_size and allgather_bucket_size, where the model is larger."""
 RESERVED = 2 * 2**30
 """The CUDA context, NCCL's buffers and cuBLAS's workspaces; nothing of it is the model's."""
 FRAGMENTS = 0.05
-"""What the caching allocator loses to fragments (arXiv:2309.06180 and others see 2 to 10 %)."""
+"""An allowance for what the caching allocator loses to fragments; an assumption."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def activation_bytes(run: RunShape) -> float:
 def logit_bytes(run: RunShape) -> float:
     """The chunked loss's peak: a chunk's logits and probabilities, gradients of hidden and head."""
     model = run.model
-    chunk = min(LOSS_CHUNK_TOKENS, run.tokens)
+    chunk = min(max(64, min(CHUNK_TOKENS, CHUNK_LOGITS // model.vocab_size)), run.tokens)
     hidden = run.tokens * model.hidden_size * 4
     return chunk * model.vocab_size * 8 + hidden + model.vocab_size * model.hidden_size * 4
 

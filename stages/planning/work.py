@@ -17,7 +17,7 @@ from stages.planning.run_shape import RunShape
 KERNELS_PER_LAYER = (40, 60)
 """Operations that forward and backward of a layer start."""
 ATTENTION_BACKWARD = 2.5
-"""Products of the fused backward pass over the forward's: five for two (arXiv:2205.14135)."""
+"""Products of the fused backward pass over the forward's: five for two (arXiv:2307.08691)."""
 OPTIMIZER_PASSES = 10
 """AdamW reads four numbers and writes three for each parameter; the norm and the zeroing of
 gradients pass three times more."""

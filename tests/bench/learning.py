@@ -80,7 +80,7 @@ def train_ours(folder: Path, minutes: float) -> dict[str, float]:
             {"tokens": "t", "steps": steps, "warmup_steps": min(20, steps - 1),
              "batch_tokens": ROWS * LENGTH, "sequence_length": LENGTH, "optimizer": "muon",
              "learning_rate": 0.006, "checkpoint_every": 10**6, "heldout_tokens": 10**9,
-             "parallel": {"rows": 8}}
+             "watch": {"hang_s": 3600}, "parallel": {"rows": 8}}
         )  # fmt: skip
         shape = ModelConfig(vocab_size=vocabulary)
         said: list[dict[str, Any]] = []

@@ -58,6 +58,7 @@ def job_of(case: dict[str, Any], folder: Path, steps: int = STEPS) -> dict[str, 
         {"tokens": "t", "steps": steps, "warmup_steps": 1, "sequence_length": length,
          "batch_tokens": rows * length * case.get("accumulation", 1), "checkpoint_every": 10**6,
          "heldout_tokens": length, "model": {k: v for k, v in shape.items() if k != "vocab_size"},
+         "watch": {"hang_s": 3600},  # a busy machine is no hang
          "parallel": {"rows": rows, "zero": case.get("zero", 0)}}
     )  # fmt: skip
     return {

@@ -103,4 +103,12 @@ def test_offloaded_states_are_on_the_host(run_shape: Build) -> None:
     )
     assert (away.optimizer, away.weights) == (0, 0)
     assert away.on_host == here.optimizer + here.weights
-    assert away.total == here.total - away.on_host
+    assert away.total == pytest.approx(here.total - away.on_host)
+
+
+def test_the_loss_holds_as_many_logits_as_planned() -> None:
+    from model import loss
+    from stages.planning import memory
+
+    assert memory.CHUNK_TOKENS == loss.CHUNK_TOKENS
+    assert memory.CHUNK_LOGITS == loss.CHUNK_LOGITS
