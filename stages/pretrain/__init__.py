@@ -157,11 +157,14 @@ class Config(StageConfig):
         """`train_tokens` as whole steps, rounded up, so that both ways name the same run."""
         if not isinstance(written, dict) or "train_tokens" not in written:
             return written
+        if written["train_tokens"] is None:
+            return {name: value for name, value in written.items() if name != "train_tokens"}
         rest = {name: value for name, value in written.items() if name != "train_tokens"}
         tokens, batch = written["train_tokens"], written.get("batch_tokens", BATCH_TOKENS)
-        if "steps" in rest:
+        if rest.get("steps") is not None:
             raise ValueError(
-                f"both steps ({rest['steps']}) and train_tokens ({tokens}) are given: give one"
+                f"both steps ({rest['steps']}) and train_tokens ({tokens}) are given: keep one and "
+                "set the other to null"
             )
         if not isinstance(tokens, int | float) or tokens < 1:
             raise ValueError(f"train_tokens is {tokens!r}: give a number of tokens from 1")

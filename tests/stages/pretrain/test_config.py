@@ -109,6 +109,9 @@ def test_a_run_may_be_as_long_as_tokens_say() -> None:
     config = Config.model_validate({"tokens": "t", "batch_tokens": 1024, "train_tokens": 2.05e4})
     assert config == Config.model_validate({"tokens": "t", "batch_tokens": 1024, "steps": 21})
     assert "train_tokens" not in config.model_dump()
+    instead = {"tokens": "t", "batch_tokens": 1024, "steps": None, "train_tokens": 2.05e4}
+    assert Config.model_validate(instead) == config
+    assert _config(train_tokens=None).steps == 100
 
 
 def test_the_dial_and_the_sizes_give_a_shape() -> None:
