@@ -69,7 +69,7 @@ def test_stop_strings_cross_tokens(tokenizer: Tokenizer) -> None:
     texts = [tokenizer.decode(completion.token_ids) for completion in free]
     # What a random model says is mostly no UTF-8: take pairs of characters that are.
     pairs = [[a + b for a, b in pairwise(text[5:]) if "\ufffd" not in a + b] for text in texts]
-    strings = [found[0] for found in pairs if found][:3] + ["never said at all"]
+    strings = [*[found[0] for found in pairs if found][:3], "never said at all"]
     found = generate(model, PROMPTS, **options, stop_strings=strings, tokenizer=tokenizer)
     assert len(strings) == 4 and sum(completion.finished for completion in found) >= 3
     for whole, cut in zip(free, found, strict=True):

@@ -134,6 +134,32 @@ def test_the_bias_keeps_its_digits_in_half_precision() -> None:
     assert model(torch.arange(8)[None]).isfinite().all()
 
 
+def test_autocast_leaves_the_router_its_digits() -> None:
+    module = filled(mixture()).float().eval()
+    x = torch.randn(2, 9, 48)
+    exact, (weights, chosen) = module(x), module.gate(x.flatten(0, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        half, (found, same) = module(x), module.gate(x.flatten(0, 1))
+    assert torch.equal(chosen, same) and torch.equal(weights, found)
+    assert found.dtype == torch.float32
+    assert (half.float() - exact).abs().mean() < 0.02 * exact.abs().mean()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_a_gpu_it_is_the_same_and_twice_the_same(dtype: torch.dtype) -> None:
+    module = filled(mixture(hidden_size=64, moe_intermediate_size=32)).cuda()
+    x = torch.randn(4, 64, 64, dtype=torch.float64, device="cuda", requires_grad=True)
+    exact = torch.autograd.grad(module(x).sum(), [x])[0]
+    module.to(dtype)
+    single = x.detach().to(dtype).requires_grad_()
+    first, second = (torch.autograd.grad(module(single).sum(), [single])[0] for _ in range(2))
+    assert torch.equal(first, second)
+    close = (first.double() - exact).abs().amax(-1) < 0.05 * exact.abs().max()
+    assert close.double().mean() > 0.95  # in 16 bits a token near a tie takes another expert
+
+
 def test_experts_learn() -> None:
     """A few steps of AdamW over a fixed batch, with balancing, halve the loss."""
     torch.manual_seed(0)
