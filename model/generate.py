@@ -16,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.attention import KVCache
+from model.kv_cache import KVCache
 from model.loss import token_logprobs
+from model.stop_strings import StopStrings
+from model.tokenizer import Tokenizer
 from model.transformer import Transformer
 
 PREFILL_TOKENS = 8192
@@ -30,7 +32,7 @@ COMPACT_BELOW = 0.75
 
 @dataclass(frozen=True)
 class Completion:
-    """What one row sampled: its tokens (a stop token included), and why it ended.
+    """What one row sampled: its tokens (those that made it stop included), and why it ended.
 
     `logprobs` are of the model's own distribution, at temperature 1 and without truncation,
     whatever the sampling was: what importance ratios need. `finished` is False where the length
@@ -52,14 +54,19 @@ def generate(
     top_k: int = 0,
     top_p: float = 1.0,
     stop_ids: Sequence[int] = (),
+    stop_strings: Sequence[str] = (),
+    tokenizer: Tokenizer | None = None,
     seed: int | Sequence[int] = 0,
 ) -> list[Completion]:
     """One completion per prompt, in order; repeat a prompt for several samples of it.
 
-    Temperature 0 takes the likeliest token. `top_k` (0: all) and `top_p` (1: all) truncate. Row i's
-    randomness is of (seed, i), or of seed[i] where a seed per row is given.
+    Temperature 0 takes the likeliest token. `top_k` (0: all) and `top_p` (1: all) truncate. A row
+    ends with one of `stop_ids`, or with the token that completes one of `stop_strings` in the text
+    that `tokenizer` makes of its new tokens (`before_stop` cuts it there). Row i's randomness is of
+    (seed, i), or of seed[i] where a seed per row is given.
     """
     _check(prompts, max_new_tokens, temperature, top_k, top_p, seed)
+    strings = StopStrings(stop_strings, tokenizer)
     rows = len(prompts)
     if rows == 0:
         return []
@@ -78,8 +85,12 @@ def generate(
         sampled, logprob = _sample(logits, uniforms[live, index], temperature, top_k, top_p)
         tokens[live, index] = sampled
         logprobs[live, index] = logprob
-        if len(stops):
-            ended = torch.isin(sampled, stops) & running
+        if len(stops) or strings.reach:
+            ended = torch.isin(sampled, stops)
+            if strings.reach:
+                said = tokens[live, max(0, index + 1 - strings.reach) : index + 1].tolist()
+                ended |= torch.tensor(strings.ended(said), device=device)
+            ended &= running
             lengths[live[ended]] = index + 1
             finished[live[ended]] = True
             running &= ~ended

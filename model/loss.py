@@ -16,6 +16,8 @@ from torch.autograd.function import once_differentiable
 
 IGNORED = -100
 """A label that is not predicted: padding, prompts, the border between documents."""
+CHUNK_TOKENS, CHUNK_LOGITS = 1024, 1 << 23
+"""Tokens, and logits, that are held at once: 32 MiB of them, whatever the vocabulary."""
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
@@ -90,7 +92,7 @@ class _TokenLogprobs(torch.autograd.Function):
 
 
 def cross_entropy(
-    hidden_btd: Tensor, head_weight_vd: Tensor, labels_bt: Tensor, chunk_tokens: int = 1024
+    hidden_btd: Tensor, head_weight_vd: Tensor, labels_bt: Tensor, chunk_tokens: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """(summed loss in nats, number of tokens predicted), both scalars.
 
@@ -99,14 +101,16 @@ def cross_entropy(
     accumulation steps, and every token weighs the same.
     """
     hidden_nd, labels_n = _predicted(hidden_btd, labels_bt)
+    chunk_tokens = chunk_tokens or _chunk(len(head_weight_vd))
     total = _SummedCrossEntropy.apply(hidden_nd, head_weight_vd, labels_n, chunk_tokens)
     return total, torch.tensor(len(labels_n), device=labels_bt.device)
 
 
 def token_logprobs(
-    hidden_nd: Tensor, head_weight_vd: Tensor, labels_n: Tensor, chunk_tokens: int = 1024
+    hidden_nd: Tensor, head_weight_vd: Tensor, labels_n: Tensor, chunk_tokens: int | None = None
 ) -> Tensor:
     """Natural log-probability of each label, [n], differentiable once."""
+    chunk_tokens = chunk_tokens or _chunk(len(head_weight_vd))
     return _TokenLogprobs.apply(hidden_nd, head_weight_vd, labels_n, chunk_tokens)
 
 
@@ -123,6 +127,10 @@ def _log_softmax(hidden_nd: Tensor, head_weight_vd: Tensor) -> Tensor:
     """log softmax of a chunk's logits, at least float32."""
     logits = hidden_nd @ head_weight_vd.T
     return torch.log_softmax(logits, -1, dtype=_accumulator(logits.dtype))
+
+
+def _chunk(vocabulary: int) -> int:
+    return max(64, min(CHUNK_TOKENS, CHUNK_LOGITS // vocabulary))
 
 
 def _accumulator(dtype: torch.dtype) -> torch.dtype:

@@ -44,7 +44,8 @@ class Router(nn.Module):
         """(weights, experts), each [tokens, num_experts_per_tok]."""
         config = self.config
         wide = torch.promote_types(x_nd.dtype, torch.float32)
-        logits_ne = F.linear(x_nd.to(wide), self.weight.to(wide))
+        with torch.autocast(x_nd.device.type, enabled=False):
+            logits_ne = F.linear(x_nd.to(wide), self.weight.to(wide))
         if config.scoring_func == "softmax":
             scores_ne = logits_ne.softmax(-1)
             chosen_nk = scores_ne.detach().topk(config.num_experts_per_tok, -1).indices
@@ -104,6 +105,10 @@ class Experts(nn.Module):
 
 def _per_expert(rows_nd: Tensor, weight_eod: Tensor, ends_e: Tensor) -> Tensor:
     """Rows sorted by expert, times their expert's matrix; expert e's rows end at `ends_e[e]`."""
+    device = rows_nd.device.type
+    if torch.is_autocast_enabled(device):  # which does not know the grouped product
+        half = torch.get_autocast_dtype(device)
+        rows_nd, weight_eod = rows_nd.to(half), weight_eod.to(half)
     widths = rows_nd.shape[1], weight_eod.shape[1]
     aligned = all(width * rows_nd.element_size() % 16 == 0 for width in widths)
     if aligned and rows_nd.dtype in (torch.float32, torch.bfloat16, torch.float16):

@@ -100,7 +100,7 @@ class Muon(torch.optim.Optimizer):
         buffer = cast(Tensor, state.setdefault("momentum_buffer", torch.zeros_like(grad)))
         buffer.lerp_(grad, 1 - group["momentum"])
         direction = orthogonalize(grad.lerp(buffer, group["momentum"]))  # Nesterov
-        scale = 0.2 * max(weight.shape) ** 0.5
+        scale = 0.2 * max(weight.shape[-2:]) ** 0.5
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.add_(direction.to(weight.dtype), alpha=-group["lr"] * scale)
 
@@ -123,13 +123,15 @@ class Muon(torch.optim.Optimizer):
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     """About U·V^T of the matrix's singular value decomposition, by Newton-Schulz iteration.
 
-    Singular values come out near 1 (0.7 to 1.2), directions exact; float32.
+    Singular values come out near 1 (0.7 to 1.2), directions exact; float32. A stack of matrices,
+    as experts are, is taken one by one.
     """
     a, b, c = NEWTON_SCHULZ
     x = matrix.float()
-    wide = x.T if x.shape[0] > x.shape[1] else x
-    wide = wide / (wide.norm() + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    wide = x.mT if tall else x
+    wide = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = wide @ wide.T
+        gram = wide @ wide.mT
         wide = a * wide + (b * gram + c * gram @ gram) @ wide
-    return wide.T if x.shape[0] > x.shape[1] else wide
+    return wide.mT if tall else wide

@@ -60,6 +60,11 @@ def _check_architecture(config: dict[str, Any]) -> None:
             f"quantize found a checkpoint of architecture {architecture!r}; it writes"
             " Qwen3ForCausalLM only: give it a language model that raylm trained or imported"
         )
+    if config.get("use_sliding_window"):
+        raise UserError(
+            f"quantize found a sliding window of {config.get('sliding_window')} tokens; the engine"
+            " looks at all tokens: use a checkpoint without sliding_window"
+        )
     if config.get("rope_scaling"):
         raise UserError(
             f"quantize found rope_scaling {config['rope_scaling']!r}; the engine reads plain rotary"

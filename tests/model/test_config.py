@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from model.attention import KVCache
-from model.config import ModelConfig
+from model.attention import window_mask
+from model.config import ModelConfig, keys_seen
+from model.kv_cache import KVCache
 from model.transformer import Transformer
 from tests.model.conftest import small_config
 
@@ -48,8 +52,60 @@ def test_flops_agree_with_counted_matrix_products(tied: bool) -> None:
     assert counter.get_total_flops() == length * expected
 
 
-def test_kv_bytes_are_those_of_the_cache() -> None:
-    config = small_config()
+VARIANTS = {
+    "llama": {"use_qk_norm": False, "num_key_value_heads": 6},
+    "latent": {"kv_lora_rank": 12, "q_lora_rank": 20, "v_head_dim": 24},
+    "latent-direct": {"kv_lora_rank": 12, "v_head_dim": 24, "qk_nope_head_dim": 16},
+    "experts": {"num_experts": 8, "num_experts_per_tok": 3, "first_k_dense_replace": 1},
+    "softmax-experts": {"num_experts": 4, "scoring_func": "softmax", "tie_word_embeddings": False},
+    "latent-experts": {"kv_lora_rank": 12, "v_head_dim": 24, "num_experts": 4},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_kind_counts_its_parameters(name: str) -> None:
+    config = small_config(**VARIANTS[name])
+    model = Transformer(config)
+    assert config.parameters() == sum(p.numel() for p in model.parameters())
+    idle = sum(p.numel() for n, p in model.named_parameters() if ".experts." in n)
+    idle *= 1 - config.num_experts_per_tok / max(config.num_experts, 1)
+    assert config.parameters(active=True) == config.parameters() - idle
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_kind_counts_its_flops(name: str) -> None:
+    """In float64, where experts' products are single ones: the grouped one is not counted."""
+    config = small_config(**VARIANTS[name])
+    model = Transformer(config).double()
+    norms = sum(p.numel() for p in model.parameters() if p.ndim == 1)
+    length = 24
+    ids = torch.arange(length)[None]
+    counter = FlopCounterMode(display=False)
+    with sdpa_kernel(SDPBackend.MATH), counter:
+        model(ids).sum().backward()
+    expected = config.flops_per_token(2 * length - 1) - 6 * norms
+    # Weighing a token's experts is a product, too, of a vector with as many rows.
+    weighing = sum(map(config.has_experts, range(config.num_hidden_layers)))
+    weighing *= 6 * config.num_experts_per_tok * config.hidden_size
+    assert counter.get_total_flops() == length * (expected + weighing)
+
+
+def test_keys_seen_are_those_of_the_mask() -> None:
+    for length, window in ((9, 4), (9, 1), (9, 9), (4, 30), (200, 64)):
+        mask = window_mask(length, window, torch.device("cpu"))
+        seen = length * (length + 1) / 2 if mask is None else int(mask.sum())
+        assert keys_seen(length, window) * length == seen
+    assert keys_seen(9, None) == 5
+    kinds = ("full_attention", "sliding_attention", "sliding_attention")
+    config = small_config(sliding_window=4, layer_types=kinds)
+    everything = small_config().flops_per_token(64, training=False)
+    spared = 2 * 4 * 6 * 16 * (keys_seen(64, None) - keys_seen(64, 4))
+    assert config.flops_per_token(64, training=False) == everything - spared
+
+
+@pytest.mark.parametrize("changes", [{}, {"kv_lora_rank": 12, "qk_rope_head_dim": 6}])
+def test_kv_bytes_are_those_of_the_cache(changes: dict[str, int]) -> None:
+    config = small_config(**changes)
     cache = KVCache(config, 7, torch.zeros(3, dtype=torch.long), torch.float32)
     held = sum(t.numel() * t.element_size() for pair in cache.layers for t in pair)
     assert held == 3 * 7 * config.kv_bytes_per_token()
@@ -64,6 +120,34 @@ def test_from_depth_gives_shapes_transformers_accepts(depth: int) -> None:
         twin = Qwen3ForCausalLM(Qwen3Config(**config.to_hugging_face()))
     twin.tie_weights()
     assert config.parameters() == sum(p.numel() for p in twin.parameters())
+
+
+@pytest.mark.parametrize("depth", [2, 12, 32])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"use_qk_norm": False},
+        {"kv_lora_rank": 64},
+        {"num_experts": 16},
+        {"num_experts": 16, "scoring_func": "softmax"},
+        {"num_experts": 16, "kv_lora_rank": 64, "q_lora_rank": 96, "first_k_dense_replace": 1},
+        {"sliding_window": 128},
+    ],
+)
+def test_from_depth_gives_every_kind_by_one_more_word(depth: int, changes: dict[str, Any]) -> None:
+    config = ModelConfig.from_depth(depth, 4096, **changes)
+    written = config.to_hugging_face()
+    with torch.device("meta"):
+        described = CONFIG_MAPPING[written["model_type"]](**written)
+        twin = AutoModelForCausalLM.from_config(described)
+    twin.tie_weights()
+    assert config.parameters() == sum(p.numel() for p in twin.parameters())
+    assert ModelConfig.from_hugging_face(written) == config
+    if config.num_experts:  # as wide for a token as the dense one, by default
+        dense = ModelConfig.from_depth(depth, 4096)
+        chosen = config.num_experts_per_tok + (config.n_shared_experts or 0)
+        width = chosen * config.moe_intermediate_size
+        assert abs(width - dense.intermediate_size) <= 4 * chosen
 
 
 def test_from_depth_grows_and_4_is_the_tiny_model() -> None:
@@ -103,3 +187,35 @@ def test_bad_shapes_say_found_and_expected() -> None:
         small_config(hiden_size=3)
     with pytest.raises(ValueError, match="greater than 0"):
         small_config(vocab_size=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_experts": 4, "num_experts_per_tok": 5}, "num_experts_per_tok is 5, more than"),
+        ({"num_experts": 6, "n_group": 4}, "n_group must divide num_experts"),
+        ({"num_experts": 4, "n_group": 4}, "at least two experts in each"),
+        (
+            {"num_experts": 8, "n_group": 4, "num_experts_per_tok": 3},
+            "1 of 4 groups hold 2 experts: raise topk_group",
+        ),
+        ({"num_experts": 4, "n_shared_experts": 0}, "n_shared_experts is 0"),
+        ({"num_experts": 4, "scoring_func": "softmax", "kv_lora_rank": 8}, "kv_lora_rank"),
+        ({"num_experts": 4, "sliding_window": 8}, "only Qwen3-MoE slides"),
+        ({"kv_lora_rank": 8, "sliding_window": 8}, "latent attention has no sliding layout"),
+        ({"sliding_window": 8, "layer_types": ["full_attention"]}, "names 1 layers; .* is 3"),
+        ({"layer_types": ["sliding_attention"] * 3}, "sliding_window is not set"),
+        (
+            {
+                "use_qk_norm": False,
+                "sliding_window": 8,
+                "layer_types": ["full_attention", "full_attention", "sliding_attention"],
+            },
+            "only dense Qwen3",
+        ),
+        ({"kv_lora_rank": 8, "qk_rope_head_dim": 7}, "qk_rope_head_dim is 7; .* use 8"),
+    ],
+)
+def test_kinds_that_do_not_go_together_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small_config(**changes)

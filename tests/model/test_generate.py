@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from transformers import Qwen3ForCausalLM
 
 from model.generate import _sample, generate, sequence_logprobs
+from model.stop_strings import before_stop
+from model.tokenizer import Tokenizer
 from model.transformer import Transformer
+from tests.model.conftest import lively, small_config
 
 PROMPTS = [[5, 6, 7], [9], [11, 3, 8, 2, 40, 7, 1], [5, 6, 7], [100, 101, 102, 103]]
 
@@ -54,6 +59,32 @@ def test_rows_stop_leave_and_stay_in_order(model: Transformer) -> None:
         assert cut.token_ids == whole.token_ids[:length]
         assert cut.finished == bool(ends)
         assert cut.logprobs == pytest.approx(whole.logprobs[:length], abs=1e-4)
+
+
+def test_stop_strings_cross_tokens(tokenizer: Tokenizer) -> None:
+    """A row ends where its text first holds a string, wherever the tokens' borders are."""
+    model = lively(small_config(vocab_size=tokenizer.vocabulary_size))
+    options = {"max_new_tokens": 40, "seed": 3, "top_k": 300}
+    free = generate(model, PROMPTS, **options)
+    texts = [tokenizer.decode(completion.token_ids) for completion in free]
+    # What a random model says is mostly no UTF-8: take pairs of characters that are.
+    pairs = [[a + b for a, b in pairwise(text[5:]) if "\ufffd" not in a + b] for text in texts]
+    strings = [*[found[0] for found in pairs if found][:3], "never said at all"]
+    found = generate(model, PROMPTS, **options, stop_strings=strings, tokenizer=tokenizer)
+    assert len(strings) == 4 and sum(completion.finished for completion in found) >= 3
+    for whole, cut in zip(free, found, strict=True):
+        prefixes = [tokenizer.decode(whole.token_ids[: n + 1]) for n in range(40)]
+        ends = [n for n, text in enumerate(prefixes) if any(s in text for s in strings)]
+        length = ends[0] + 1 if ends else 40
+        assert cut.token_ids == whole.token_ids[:length]
+        assert cut.finished == bool(ends)
+        text = before_stop(tokenizer.decode(cut.token_ids), strings)
+        assert not any(string in text for string in strings)
+        assert tokenizer.decode(cut.token_ids).startswith(text)
+    with pytest.raises(ValueError, match=r"stop strings \['x'\] without a tokenizer"):
+        generate(model, PROMPTS, max_new_tokens=1, stop_strings=["x"])
+    with pytest.raises(ValueError, match="a stop string is empty"):
+        generate(model, PROMPTS, max_new_tokens=1, stop_strings=[""], tokenizer=tokenizer)
 
 
 @pytest.mark.parametrize(

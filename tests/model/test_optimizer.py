@@ -116,3 +116,11 @@ def test_muons_state_saves_and_loads() -> None:
 def test_unknown_kind() -> None:
     with pytest.raises(ValueError, match="'sgd'; expected 'adamw' or 'muon'"):
         build_optimizer(Transformer(small_config()), 1e-3, 0.0, "sgd")  # type: ignore[arg-type]
+
+
+def test_a_stack_of_matrices_is_taken_one_by_one() -> None:
+    torch.manual_seed(0)
+    stack = torch.randn(3, 12, 7) * torch.tensor([1.0, 100.0, 0.01])[:, None, None]
+    found = orthogonalize(stack)
+    for matrix, alone in zip(stack, found, strict=True):
+        torch.testing.assert_close(alone, orthogonalize(matrix), atol=1e-4, rtol=1e-4)

@@ -189,6 +189,9 @@ def test_what_cannot_be_quantized_is_refused(checkpoint: Path, tmp_path: Path) -
     )
     with pytest.raises(UserError, match=r"Qwen3ForSequenceClassification.*Qwen3ForCausalLM only"):
         write_gguf(odd, tmp_path / "a.gguf", "F16", "x")
+    (odd / "config.json").write_text(json.dumps(config | {"use_sliding_window": True}))
+    with pytest.raises(UserError, match="sliding window"):
+        write_gguf(odd, tmp_path / "odd.gguf", "F16", "odd")
     (odd / "config.json").write_text(json.dumps(config | {"rope_scaling": {"type": "yarn"}}))
     with pytest.raises(UserError, match="rope_scaling"):
         write_gguf(odd, tmp_path / "b.gguf", "F16", "x")
