@@ -8,16 +8,25 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.cpu_attention import attend_by_products, prefers_products
+from model.kernels import BlockMask, Mask, attend_blocks, block_mask
 from model.kv_cache import KVCache
 from model.layers import RMSNorm
 from model.rotary import Rotary, rotate
 
 __all__ = ["Attention", "KVCache", "attend", "document_mask", "window_mask"]
 
+SHORTEST_IN_BLOCKS = 128
+"""Tokens in a block: a row below that has nothing to skip."""
 
-def document_mask(document_ids_bt: Tensor, window: int | None = None) -> Tensor:
-    """Causal attention within documents: bool [rows, 1, length, length], True where allowed."""
+
+def document_mask(document_ids_bt: Tensor, window: int | None = None) -> Mask:
+    """Causal attention within documents: bool [rows, 1, length, length], True where allowed.
+
+    On a GPU the same by blocks.
+    """
     length = document_ids_bt.shape[1]
+    if document_ids_bt.is_cuda and length >= SHORTEST_IN_BLOCKS:
+        return block_mask(length, document_ids_bt.device, document_ids_bt, window)
     same = document_ids_bt[:, :, None] == document_ids_bt[:, None, :]
     seen = same.tril_() if length else same
     if window is not None and window < length:
@@ -25,10 +34,15 @@ def document_mask(document_ids_bt: Tensor, window: int | None = None) -> Tensor:
     return seen[:, None]
 
 
-def window_mask(length: int, window: int | None, device: torch.device) -> Tensor | None:
-    """Causal attention to the last `window` tokens, bool [1, 1, length, length]; None: to all."""
+def window_mask(length: int, window: int | None, device: torch.device) -> Mask | None:
+    """Causal attention to the last `window` tokens, bool [1, 1, length, length]; None: to all.
+
+    On a GPU the same by blocks.
+    """
     if window is None or window >= length:
         return None
+    if device.type == "cuda" and length >= SHORTEST_IN_BLOCKS:
+        return block_mask(length, device, window=window)
     everything = torch.ones(length, length, dtype=torch.bool, device=device)
     return everything.tril_().triu_(1 - window)[None, None]
 
@@ -57,7 +71,7 @@ class Attention(nn.Module):
             self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
 
     def forward(
-        self, x_btd: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache | None
+        self, x_btd: Tensor, rotary: Rotary, mask: Mask | None, cache: KVCache | None
     ) -> Tensor:
         rows, length, _ = x_btd.shape
         # -1, not the number of heads: under tensor parallelism a rank holds only some of them.
@@ -78,7 +92,7 @@ def attend(
     queries_bhtd: Tensor,
     keys_bksd: Tensor,
     values_bksd: Tensor,
-    mask: Tensor | None,
+    mask: Mask | None,
     scale: float | None = None,
 ) -> Tensor:
     """Attention's output, [rows, length, heads * value width]; causal where there is no mask.
@@ -87,6 +101,9 @@ def attend(
     nowhere else.
     """
     rows, heads, length, width = queries_bhtd.shape
+    if isinstance(mask, BlockMask):
+        out = attend_blocks(queries_bhtd, keys_bksd, values_bksd, mask, scale)
+        return out.transpose(1, 2).reshape(rows, length, -1)
     if length == 1:
         # One new token: a key-value head's queries stand in for a sequence, nothing is repeated.
         grouped = queries_bhtd.reshape(rows, keys_bksd.shape[1], -1, width)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from model.attention import attend
 from model.config import ModelConfig
+from model.kernels import Mask
 from model.kv_cache import KVCache
 from model.layers import RMSNorm
 from model.rotary import Rotary, halves, rotate
@@ -43,7 +44,7 @@ class LatentAttention(nn.Module):
         self.o_proj = nn.Linear(heads * self.value, hidden, bias=False)
 
     def forward(
-        self, x_btd: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache | None
+        self, x_btd: Tensor, rotary: Rotary, mask: Mask | None, cache: KVCache | None
     ) -> Tensor:
         rows, length, _ = x_btd.shape
         queries = self._queries(x_btd).view(rows, length, -1, self.nope + self.rope).transpose(1, 2)
@@ -64,7 +65,7 @@ class LatentAttention(nn.Module):
         return self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x_btd)))
 
     def _expanded(
-        self, plain_bhtd: Tensor, turned_bhtd: Tensor, held_b1sr: Tensor, mask: Tensor | None
+        self, plain_bhtd: Tensor, turned_bhtd: Tensor, held_b1sr: Tensor, mask: Mask | None
     ) -> Tensor:
         """Attention with every head's keys and values made of the latents."""
         latent, key = held_b1sr.split((self.rank, self.rope), -1)
@@ -75,7 +76,7 @@ class LatentAttention(nn.Module):
         return attend(queries, keys, values, mask, self.scale)
 
     def _absorbed(
-        self, plain_bh1d: Tensor, turned_bh1d: Tensor, held_b1sr: Tensor, mask: Tensor | None
+        self, plain_bh1d: Tensor, turned_bh1d: Tensor, held_b1sr: Tensor, mask: Mask | None
     ) -> Tensor:
         """The same for one new token, without making any head's keys or values."""
         weight_hdr = self.kv_b_proj.weight.view(-1, self.nope + self.value, self.rank)

@@ -19,6 +19,11 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            # A compiler fuses the formula and its gradient with what stands around them.
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            inverse = (wide.square().mean(-1, keepdim=True) + self.eps).rsqrt()
+            return (wide * inverse * self.weight).to(x.dtype)
         if torch.is_grad_enabled():
             return _RMSNormalize.apply(x, self.weight, self.eps)
         return _normalize(x, self.weight, self.eps)[0]

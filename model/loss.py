@@ -8,6 +8,8 @@ gradient is not known yet, computes a chunk again in backward.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,34 +18,43 @@ from torch.autograd.function import once_differentiable
 
 IGNORED = -100
 """A label that is not predicted: padding, prompts, the border between documents."""
-CHUNK_TOKENS, CHUNK_LOGITS = 1024, 1 << 23
-"""Tokens, and logits, that are held at once: 32 MiB of them, whatever the vocabulary."""
+CHUNK_TOKENS = {"cpu": 1024, "cuda": 4096}
+"""Tokens whose logits are held at once: what a CPU's caches like, and what fills a GPU."""
+CHUNK_LOGITS = 1 << 23
+"""Logits held at once on a CPU: 32 MiB of them, whatever the vocabulary."""
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
-    """(hidden_nd, head_weight_vd, labels_n) -> summed negative log-likelihood, gradients ready."""
+    """(hidden_nd, head_weight_vd, labels_n) -> summed negative log-likelihood, gradients ready.
+
+    Products are taken in the hidden states' type, whatever the head's; the head's gradient is
+    summed over chunks in at least float32.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, hidden_nd: Tensor, head_weight_vd: Tensor, labels_n: Tensor, chunk_tokens: int
     ) -> Tensor:
         need_hidden, need_weight = ctx.needs_input_grad[:2]
-        total = torch.zeros((), dtype=_accumulator(hidden_nd.dtype), device=hidden_nd.device)
+        wide = _accumulator(hidden_nd.dtype)
+        total = torch.zeros((), dtype=wide, device=hidden_nd.device)
         grad_hidden = torch.empty_like(hidden_nd) if need_hidden else None
-        grad_weight = torch.zeros_like(head_weight_vd) if need_weight else None
+        grad_weight = torch.zeros_like(head_weight_vd, dtype=wide) if need_weight else None
+        head = head_weight_vd.to(hidden_nd.dtype)
         for begin in range(0, len(labels_n), chunk_tokens):
             part = slice(begin, begin + chunk_tokens)
             hidden, labels = hidden_nd[part], labels_n[part, None]
-            logprobs = _log_softmax(hidden, head_weight_vd)
-            total -= logprobs.gather(1, labels).sum()
-            if need_hidden or need_weight:
-                grad = logprobs.exp_()
-                grad.scatter_add_(1, labels, torch.full_like(labels, -1, dtype=grad.dtype))
-                grad = grad.to(hidden.dtype)
-                if grad_hidden is not None:
-                    torch.mm(grad, head_weight_vd, out=grad_hidden[part])
-                if grad_weight is not None:
-                    grad_weight.addmm_(grad.T, hidden)
+            if not (need_hidden or need_weight):
+                total -= _log_softmax(hidden, head).gather(1, labels).sum()
+                continue
+            nll, grad = _nll_and_gradient(hidden @ head.T, labels)
+            total += nll
+            if grad_hidden is not None:
+                torch.mm(grad, head, out=grad_hidden[part])
+            if grad_weight is not None:
+                _add_product(grad_weight, grad.T, hidden)
+        if grad_weight is not None:
+            grad_weight = grad_weight.to(head_weight_vd.dtype)
         ctx.save_for_backward(grad_hidden, grad_weight)
         return total
 
@@ -63,8 +74,9 @@ class _TokenLogprobs(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(hidden_nd, head_weight_vd, labels_n)
         ctx.chunk_tokens = chunk_tokens
+        head = head_weight_vd.to(hidden_nd.dtype)
         pieces = [
-            _log_softmax(hidden, head_weight_vd).gather(1, labels[:, None])[:, 0]
+            _log_softmax(hidden, head).gather(1, labels[:, None])[:, 0]
             for hidden, labels in zip(
                 hidden_nd.split(chunk_tokens), labels_n.split(chunk_tokens), strict=True
             )
@@ -77,17 +89,21 @@ class _TokenLogprobs(torch.autograd.Function):
         hidden_nd, head_weight_vd, labels_n = ctx.saved_tensors
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden_nd) if need_hidden else None
-        grad_weight = torch.zeros_like(head_weight_vd) if need_weight else None
+        wide = _accumulator(hidden_nd.dtype)
+        grad_weight = torch.zeros_like(head_weight_vd, dtype=wide) if need_weight else None
+        head = head_weight_vd.to(hidden_nd.dtype)
         for begin in range(0, len(labels_n), ctx.chunk_tokens):
             part = slice(begin, begin + ctx.chunk_tokens)
             hidden, labels = hidden_nd[part], labels_n[part, None]
             upstream = upstream_n[part, None]
-            grad = _log_softmax(hidden, head_weight_vd).exp_().mul_(-upstream)
+            grad = _log_softmax(hidden, head).exp_().mul_(-upstream)
             grad = grad.scatter_add_(1, labels, upstream.to(grad.dtype)).to(hidden.dtype)
             if grad_hidden is not None:
-                torch.mm(grad, head_weight_vd, out=grad_hidden[part])
+                torch.mm(grad, head, out=grad_hidden[part])
             if grad_weight is not None:
-                grad_weight.addmm_(grad.T, hidden)
+                _add_product(grad_weight, grad.T, hidden)
+        if grad_weight is not None:
+            grad_weight = grad_weight.to(head_weight_vd.dtype)
         return grad_hidden, grad_weight, None, None
 
 
@@ -98,20 +114,29 @@ def cross_entropy(
 
     Labels are already shifted: `labels_bt[:, t]` is what `hidden_btd[:, t]` predicts, IGNORED where
     nothing is. Sums, not means: divide by the tokens of the whole batch, over all ranks and
-    accumulation steps, and every token weighs the same.
+    accumulation steps, and every token weighs the same. Under autocast products are taken in its
+    type. `chunk_tokens` are at hand at once; unset, CHUNK_TOKENS of the device.
     """
     hidden_nd, labels_n = _predicted(hidden_btd, labels_bt)
-    chunk_tokens = chunk_tokens or _chunk(len(head_weight_vd))
-    total = _SummedCrossEntropy.apply(hidden_nd, head_weight_vd, labels_n, chunk_tokens)
-    return total, torch.tensor(len(labels_n), device=labels_bt.device)
+    total = _SummedCrossEntropy.apply(
+        _autocast(hidden_nd),
+        head_weight_vd,
+        labels_n,
+        _chunk(chunk_tokens, hidden_nd, len(head_weight_vd)),
+    )
+    return total, torch.full((), len(labels_n), device=labels_bt.device)
 
 
 def token_logprobs(
     hidden_nd: Tensor, head_weight_vd: Tensor, labels_n: Tensor, chunk_tokens: int | None = None
 ) -> Tensor:
-    """Natural log-probability of each label, [n], differentiable once."""
-    chunk_tokens = chunk_tokens or _chunk(len(head_weight_vd))
-    return _TokenLogprobs.apply(hidden_nd, head_weight_vd, labels_n, chunk_tokens)
+    """Natural log-probability of each label, [n], differentiable once; chunks as above."""
+    return _TokenLogprobs.apply(
+        _autocast(hidden_nd),
+        head_weight_vd,
+        labels_n,
+        _chunk(chunk_tokens, hidden_nd, len(head_weight_vd)),
+    )
 
 
 def _predicted(hidden_btd: Tensor, labels_bt: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,15 +148,63 @@ def _predicted(hidden_btd: Tensor, labels_bt: Tensor) -> tuple[Tensor, Tensor]:
     return hidden_nd[predicted_n], labels_n[predicted_n]
 
 
+def _nll_and_gradient(logits_nv: Tensor, labels_n1: Tensor) -> tuple[Tensor, Tensor]:
+    """(summed negative log-likelihood in at least float32, its gradient in the logits' type)."""
+    if logits_nv.is_cuda and not torch.compiler.is_compiling():
+        for tensor in (logits_nv, labels_n1):  # the last chunk is shorter: one kernel for any
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        return _fused()(logits_nv, labels_n1)
+    logprobs = torch.log_softmax(logits_nv, -1, dtype=_accumulator(logits_nv.dtype))
+    nll = -logprobs.gather(1, labels_n1).sum()
+    grad = logprobs.exp_()
+    grad.scatter_add_(1, labels_n1, torch.full_like(labels_n1, -1, dtype=grad.dtype))
+    return nll, grad.to(logits_nv.dtype)
+
+
+@functools.cache
+def _fused() -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The same in one kernel that reads and writes half-precision logits only."""
+
+    def nll_and_gradient(logits_nv: Tensor, labels_n1: Tensor) -> tuple[Tensor, Tensor]:
+        logprobs = torch.log_softmax(logits_nv, -1, dtype=_accumulator(logits_nv.dtype))
+        columns = torch.arange(logits_nv.shape[1], device=logits_nv.device)
+        grad = logprobs.exp() - (columns == labels_n1).to(logprobs.dtype)
+        return -logprobs.gather(1, labels_n1).sum(), grad.to(logits_nv.dtype)
+
+    # Thousands of rows keep a GPU busy: a row cut in pieces would only be read more often.
+    return torch.compile(nll_and_gradient, options={"split_reductions": False})
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left @ right, where the total may be of a wider type."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    elif total.is_cuda:
+        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
+    else:
+        total += left @ right
+
+
 def _log_softmax(hidden_nd: Tensor, head_weight_vd: Tensor) -> Tensor:
     """log softmax of a chunk's logits, at least float32."""
     logits = hidden_nd @ head_weight_vd.T
     return torch.log_softmax(logits, -1, dtype=_accumulator(logits.dtype))
 
 
-def _chunk(vocabulary: int) -> int:
-    return max(64, min(CHUNK_TOKENS, CHUNK_LOGITS // vocabulary))
-
-
 def _accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
+
+
+def _autocast(hidden: Tensor) -> Tensor:
+    device = hidden.device.type
+    enabled = torch.is_autocast_enabled(device)
+    return hidden.to(torch.get_autocast_dtype(device)) if enabled else hidden
+
+
+def _chunk(chunk_tokens: int | None, hidden: Tensor, vocabulary: int) -> int:
+    if chunk_tokens is not None:
+        return chunk_tokens
+    tokens = CHUNK_TOKENS.get(hidden.device.type, 1024)
+    if hidden.device.type == "cpu":
+        tokens = max(64, min(tokens, CHUNK_LOGITS // vocabulary))
+    return tokens

@@ -81,6 +81,9 @@ def _yarn(plain: Tensor, width: int, theta: float, scaling: RopeScaling) -> Tens
 
 def rotate(x_bhtd: Tensor, rotary: Rotary) -> Tensor:
     """Turn each head's pairs (i, i + width / 2) by its position's angles."""
+    if torch.compiler.is_compiling():
+        cos, sin = rotary
+        return (x_bhtd * cos + x_bhtd.roll(x_bhtd.shape[-1] // 2, -1) * sin).to(x_bhtd.dtype)
     return _Rotate.apply(x_bhtd, *rotary) if torch.is_grad_enabled() else _turn(x_bhtd, *rotary)
 
 

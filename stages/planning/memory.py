@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 from stages.planning.run_shape import RunShape
 
-CHUNK_TOKENS, CHUNK_LOGITS = 1024, 1 << 23
+CHUNK_TOKENS, CHUNK_LOGITS = {"cpu": 1024, "cuda": 4096}, 1 << 23
 """Tokens, and logits, that live at a time: `model.loss`'s, which is not imported for torch."""
 BUCKET_NUMBERS = 5e8
 """DeepSpeed's reduce_bucket_size and allgather_bucket_size, where the model is larger."""
@@ -111,7 +111,10 @@ def activation_bytes(run: RunShape) -> float:
 def logit_bytes(run: RunShape) -> float:
     """The chunked loss's peak: a chunk's logits and probabilities, gradients of hidden and head."""
     model = run.model
-    chunk = min(max(64, min(CHUNK_TOKENS, CHUNK_LOGITS // model.vocab_size)), run.tokens)
+    chunk = CHUNK_TOKENS["cuda" if run.config.parallel.gpu else "cpu"]
+    if not run.config.parallel.gpu:
+        chunk = max(64, min(chunk, CHUNK_LOGITS // model.vocab_size))
+    chunk = min(chunk, run.tokens)
     hidden = run.tokens * model.hidden_size * 4
     return chunk * model.vocab_size * 8 + hidden + model.vocab_size * model.hidden_size * 4
 

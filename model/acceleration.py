@@ -1,0 +1,40 @@
+"""What makes a decoder fast on a GPU, by choice and in place: compiled layers, float8, recomputing.
+
+Each layer is compiled by itself (torch.compile): all share one graph, so the compiler's time does
+not grow with depth, and names of parameters stay as they are.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from model.float8 import use_float8
+from model.transformer import Transformer
+
+
+def accelerate(
+    model: Transformer, *, compiled: bool = True, float8: bool = False, recompute: bool = False
+) -> Transformer:
+    """The same model, faster; call it after weights are on their device and before training.
+
+    `float8` runs the layers' matrix products in 8 bits (not the head's); `recompute` keeps only
+    each layer's input for backward and computes the rest again, trading time for memory.
+    """
+    if float8:
+        _check_float8(model)
+        use_float8(model.model.layers)
+    model.model.recompute = recompute
+    if compiled:
+        for layer in model.model.layers:
+            layer.compile()
+        model.model.norm.compile()
+    return model
+
+
+def _check_float8(model: Transformer) -> None:
+    device = model.lm_head.weight.device
+    if device.type == "cuda" and (found := torch.cuda.get_device_capability(device)) < (8, 9):
+        raise ValueError(
+            f"{torch.cuda.get_device_name(device)} has compute capability {found[0]}.{found[1]}; "
+            "float8 expects 8.9 or newer (Ada, Hopper, Blackwell): train in bfloat16"
+        )

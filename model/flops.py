@@ -1,0 +1,58 @@
+"""Model FLOPs utilisation: the arithmetic a model needs over what the device could have done.
+
+MFU = tokens per second x FLOPs per token / peak FLOP/s (PaLM, arXiv:2204.02311, appendix B). FLOPs
+are the model's (`ModelConfig.flops_per_token`), not the kernels': what a causal mask, a window or a
+document's border hides counts nothing even where a kernel computes it, and neither does what is
+computed twice to save memory. PaLM itself counts attention without a mask, so its figures (and
+those of everybody who copies its 12·L·H·Q·T) are a little higher for the same speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from model.config import ModelConfig
+
+Precision = Literal["bfloat16", "float8"]
+
+PEAK_FLOPS: dict[str, tuple[float, float | None]] = {
+    "GB200": (2.5e15, 5.0e15),
+    "B200": (2.25e15, 4.5e15),
+    "H200": (989.4e12, 1978.9e12),
+    "H100 NVL": (835.5e12, 1671e12),
+    "H100 PCIe": (756e12, 1513e12),
+    "H100": (989.4e12, 1978.9e12),
+    "A100": (312e12, None),
+    "L40S": (362e12, 733e12),
+    "RTX 4090": (165.2e12, 330.3e12),
+}
+"""Dense tensor-core FLOP/s in bfloat16 and float8 from NVIDIA's data sheets (which print twice as
+much, for sparse matrices), by a part of the device's name; the first that fits counts."""
+
+
+def peak_flops(device_name: str, precision: Precision = "bfloat16") -> float | None:
+    """The data sheet's dense FLOP/s of a device as torch names it; None for one not listed."""
+    for part, (bfloat16, float8) in PEAK_FLOPS.items():
+        if part in device_name:
+            return bfloat16 if precision == "bfloat16" else float8
+    return None
+
+
+def packed_flops_per_token(
+    config: ModelConfig, lengths: Sequence[int], *, training: bool = True
+) -> float:
+    """FLOPs per token of documents of these lengths, packed under a document mask.
+
+    Each document's tokens look at their own document only, so it counts as a sequence of its own:
+    sum of n·FLOPs(n) over sum of n.
+    """
+    flops = sum(n * config.flops_per_token(n, training=training) for n in lengths)
+    return flops / sum(lengths)
+
+
+def utilization(
+    tokens_per_second: float, flops_per_token: float, peak: float, devices: int = 1
+) -> float:
+    """MFU of some devices with this peak each, 0 to 1."""
+    return tokens_per_second * flops_per_token / (peak * devices)

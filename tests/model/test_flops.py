@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from model.attention import document_mask
+from model.flops import packed_flops_per_token, peak_flops, utilization
+from tests.model.conftest import small_config
+
+
+@pytest.mark.parametrize("window", [None, 1, 12, 100])
+def test_packed_documents_count_the_pairs_the_mask_leaves(window: int | None) -> None:
+    """Against the dense mask's own number of pairs, at 4 FLOPs a pair and channel."""
+    config = small_config(sliding_window=window)
+    lengths = [9, 14, 1, 40]
+    documents = torch.arange(4).repeat_interleave(torch.tensor(lengths))[None]
+    mask = document_mask(documents, window)
+    assert isinstance(mask, torch.Tensor)
+    width = config.num_attention_heads * config.head_dim
+    scores_and_sums = 4 * width * int(mask.sum()) * config.num_hidden_layers
+    expected = 2 * config.parameters(embedding=False) + scores_and_sums / sum(lengths)
+    found = packed_flops_per_token(config, lengths, training=False)
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert packed_flops_per_token(config, lengths) == pytest.approx(3 * expected, rel=1e-12)
+    assert packed_flops_per_token(config, [64]) == config.flops_per_token(64)
+
+
+@pytest.mark.parametrize(
+    ("name", "bfloat16", "float8"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989.4e12, 1978.9e12),
+        ("NVIDIA H100 NVL", 835.5e12, 1671e12),
+        ("NVIDIA H100 PCIe", 756e12, 1513e12),
+        ("NVIDIA H200", 989.4e12, 1978.9e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12, None),
+        ("NVIDIA GB200", 2.5e15, 5.0e15),
+        ("cpu", None, None),
+    ],
+)
+def test_peaks_go_by_the_devices_name(
+    name: str, bfloat16: float | None, float8: float | None
+) -> None:
+    assert peak_flops(name) == bfloat16
+    assert peak_flops(name, "float8") == float8
+
+
+def test_utilization_is_over_all_devices() -> None:
+    assert utilization(1000, 2e9, 1e13, devices=2) == pytest.approx(0.1)
