@@ -28,7 +28,7 @@ serve: $(READY)
 	$(BIN)/raylm serve $(RECIPE)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not parity and not (chaos and e2e)"
+	$(BIN)/python -m pytest -m "not parity and not chaos"
 
 parity: $(READY)
 	$(BIN)/python -m pytest -m parity

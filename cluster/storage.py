@@ -8,7 +8,8 @@ cache. Both have one layout:
     work/<stage>-<trajectory>/    scratch that survives kills, and folders being written
 
 On an object store files go up first and the manifest last, so an artifact without one does not
-exist; work in progress lies in the local cache.
+exist; work in progress lies in the local cache, and what must outlive this machine (checkpoints of
+a training) under the store's own `work/`.
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ class Store(Protocol):
     def ids(self) -> list[str]:
         """Every complete artifact, sorted."""
 
+    def durable(self, work_name: str) -> str:
+        """Where work in progress outlives this machine: a URL, or nothing where `work` does."""
+
     def runs(self) -> list[str]:
         """Every name that has an index."""
 
@@ -119,6 +123,9 @@ class LocalStore:
 
     def ids(self) -> list[str]:
         return sorted(path.parent.name for path in (self.folder / ARTIFACTS).glob(f"*/{MANIFEST}"))
+
+    def durable(self, work_name: str) -> str:
+        return ""
 
     def runs(self) -> list[str]:
         return sorted(path.parent.name for path in self.folder.glob(f"*/{INDEX}"))
@@ -213,6 +220,9 @@ class ObjectStore:
 
     def ids(self) -> list[str]:
         return sorted(path.split("/")[-2] for path in self._glob(f"{ARTIFACTS}/*/{MANIFEST}"))
+
+    def durable(self, work_name: str) -> str:
+        return f"{self.url}/work/{work_name}"
 
     def runs(self) -> list[str]:
         return sorted(path.split("/")[-2] for path in self._glob(f"*/{INDEX}"))

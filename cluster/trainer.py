@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,9 +28,14 @@ Loop = Callable[[dict[str, Any]], None]
 Progress = Callable[[float, float, str], None]
 
 RESTARTS = 3
-"""How many times a group that lost a worker is started again."""
+"""How many times in a row a group is started again that got no further than the one before."""
+RESTARTS_IN_ALL = 1000
+RESIZE_S = 30.0
+"""How often an elastic group asks whether the cluster has room for more workers."""
 
 POLL_S = 0.5
+BOARD = "RAYLM_BOARD"
+"""Environment variable of a worker: the folder where it leaves notes for the driver."""
 _RETRYABLE = (RuntimeError, OSError)
 """What a lost peer or a network raises; anything else, or a full disk, would only fail again."""
 
@@ -48,34 +54,38 @@ def run_workers(
     threads: int,
     gpu: bool = False,
     restarts: int = RESTARTS,
+    resize_s: float = RESIZE_S,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run `loop(config)` on `workers` ranks and return what rank 0 reported last.
 
-    `workers` may be (minimum, maximum): the group takes what the cluster has and is resized at a
-    restart. `threads` is torch's intra-op threads in each worker. `progress` is called with (done,
-    total, text) as rank 0 calls `report`.
+    `workers` may be (minimum, maximum): the group takes what the cluster has, goes on with fewer
+    when some die, and takes in new ones, looking every `resize_s`. `threads` is torch's intra-op
+    threads in each worker. `progress` is called with (done, total, text) as rank 0 calls `report`.
 
     Raises UserError as raised in a worker; WorkerError for any other exception of the loop, and for
-    a group that died more than `restarts` times.
+    a group that died more than `restarts` times in a row without getting further, with the last
+    death's cause: an exception's, or where every rank hung (`cluster.watch`).
     """
     scratch = scratch.resolve()
     board = _Board(scratch / f"{name}.launch")
     board.clear()
     launch = {
         "config": config, "board": str(board.folder), "threads": threads, "gpu": gpu,
+        "restarts": restarts,
     }  # fmt: skip
     with _watched(board, progress):
-        failure = _fit(_Worker(loop), launch, workers, scratch, name, gpu, restarts)
+        failure = _fit(_Worker(loop), launch, workers, scratch, name, gpu, restarts, resize_s)
     board.raise_error()
     if failure is not None:
-        raise WorkerError(f"{name}: the workers failed {restarts + 1} times: {failure}")
+        cause = board.last_words() or failure
+        raise WorkerError(f"{name}: the workers failed {restarts + 1} times: {cause}")
     return board.report() or {}
 
 
 def report(metrics: dict[str, Any], done: float = 0.0, total: float = 0.0, text: str = "") -> None:
     """From inside a loop: publish metrics and progress. Only rank 0's are kept."""
-    if os.environ.get("RANK", "0") == "0" and (folder := os.environ.get("RAYLM_BOARD")):
+    if os.environ.get("RANK", "0") == "0" and (folder := os.environ.get(BOARD)):
         _Board(Path(folder)).write(
             "report.json", {"metrics": metrics, "done": done, "total": total, "text": text}
         )
@@ -89,6 +99,7 @@ def _fit(
     name: str,
     gpu: bool,
     restarts: int,
+    resize_s: float,
 ) -> str | None:
     """Launch through Ray Train; the last failure's text when the group gave up, else None."""
     _tune_launch()
@@ -108,11 +119,14 @@ def _fit(
             num_workers=workers,
             use_gpu=gpu,
             resources_per_worker=resources,
+            elastic_resize_monitor_interval_s=resize_s,
         ),
         run_config=RunConfig(
             name=name,
             storage_path=str(scratch / "ray"),
-            failure_config=FailureConfig(max_failures=restarts, controller_failure_limit=restarts),
+            failure_config=FailureConfig(
+                max_failures=RESTARTS_IN_ALL if restarts else 0, controller_failure_limit=restarts
+            ),
         ),
     )
     try:
@@ -165,12 +179,16 @@ class _Worker:
         board = _Board(Path(launch["board"]))
         if board.has_error():  # an earlier group met an error that would only come again
             return
-        os.environ["RAYLM_BOARD"] = launch["board"]
+        os.environ[BOARD] = launch["board"]
         try:
             with _process_group(launch["threads"], launch["gpu"]):
+                if os.environ["RANK"] == "0":
+                    board.count_start(launch["restarts"])
                 self.loop(launch["config"])
         except Exception as error:
-            if isinstance(error, _RETRYABLE) and not disk_is_full(error):
+            retryable = isinstance(error, _RETRYABLE) and not isinstance(error, WorkerError)
+            if retryable and not disk_is_full(error):
+                board.note_failure(error)
                 raise
             with contextlib.suppress(OSError):  # a full disk may hold no note of it either
                 board.write_error(error)
@@ -193,7 +211,9 @@ def _process_group(threads: int, gpu: bool) -> Iterator[None]:
     address = broadcast_from_rank_zero(_free_address() if rank == 0 else None)
     os.environ.update(
         MASTER_ADDR=address[0], MASTER_PORT=str(address[1]), RANK=str(rank), WORLD_SIZE=str(size),
-        LOCAL_RANK=str(context.get_local_rank()), NODE_RANK=str(context.get_node_rank()),
+        # DeepSpeed takes it for the device's number, and Ray shows a worker one device.
+        LOCAL_RANK=str(0 if gpu else context.get_local_rank()),
+        NODE_RANK=str(context.get_node_rank()),
         LOCAL_WORLD_SIZE=str(context.get_local_world_size()), OMP_NUM_THREADS=str(threads),
     )  # fmt: skip
     import torch
@@ -240,6 +260,40 @@ class _Board:
         trace = "".join(traceback.format_exception(error))
         self.write("error.json", {"kind": kind, "message": str(error), "trace": trace})
 
+    def note_failure(self, error: Exception) -> None:
+        """Keep an exception that is worth another try, for the case that it keeps coming."""
+        with contextlib.suppress(OSError):
+            text = "".join(traceback.format_exception(error))
+            self.write("failure.json", {"time": time.time(), "text": text})
+
+    def last_words(self) -> str | None:
+        """What is known of the last group's death: where it hung, or what it raised."""
+        hang = self.folder / "hang.txt"
+        if hang.exists():
+            return hang.read_text(encoding="utf-8")
+        failure = self._read("failure.json")
+        return failure["text"] if failure else None
+
+    def count_start(self, restarts: int) -> None:
+        """Give up where so many groups in a row got no further than the one before.
+
+        Raises WorkerError.
+        """
+        report = self._read() or {"done": 0.0, "total": 0.0}
+        before = self._read("starts.json") or {"done": -1.0, "fruitless": -1}
+        cause = self.last_words() or "they were killed, by the system or for want of memory"
+        if (hang := self.folder / "hang.txt").exists():
+            hang.rename(self.folder / f"hang-{time.time_ns()}.txt")
+        (self.folder / "failure.json").unlink(missing_ok=True)
+        further = report["done"] > before["done"]
+        fruitless = 0 if further else before["fruitless"] + 1
+        self.write("starts.json", {"done": report["done"], "fruitless": fruitless})
+        if fruitless > restarts:
+            raise WorkerError(
+                f"the workers failed {fruitless} times without getting further than "
+                f"{report['done']:g} of {report['total']:g}; the last time: {cause}"
+            )
+
     def has_error(self) -> bool:
         return (self.folder / "error.json").exists()
 
@@ -251,9 +305,9 @@ class _Board:
             raise UserError(error["message"])
         raise WorkerError(f"{error['kind']}: {error['message']}\n{error['trace']}")
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self, name: str = "report.json") -> dict[str, Any] | None:
         try:
-            return dict(json.loads((self.folder / "report.json").read_text(encoding="utf-8")))
+            return dict(json.loads((self.folder / name).read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
 

@@ -1,4 +1,4 @@
-"""The decoder's small parts: RMSNorm, rotary position embedding, SwiGLU."""
+"""The decoder's small parts: RMSNorm and SwiGLU."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-
-from model.config import ModelConfig
-
-Rotary = tuple[Tensor, Tensor]
-"""cos and signed sin, float32, [1 or rows, 1, length, head_dim], Hugging Face's half rotation."""
 
 
 class RMSNorm(nn.Module):
@@ -62,50 +57,14 @@ class _RMSNormalize(torch.autograd.Function):
         return grad_x.to(x.dtype), grad_weight.to(weight.dtype), None
 
 
-def rotary_tables(positions_rt: Tensor, head_dim: int, theta: float) -> Rotary:
-    """The rotation of each position (arXiv:2104.09864), [rows, 1, length, head_dim].
-
-    The sine's first half carries the minus of Hugging Face's `rotate_half`, so that turning a
-    vector is two products and one roll. Computed on the fly: half precision never rounds it.
-    """
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions_rt.device)
-    angles = positions_rt[:, None, :, None].float() * theta ** -(exponents / head_dim)
-    cos, sin = angles.cos(), angles.sin()
-    return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
-
-
-def rotate(x_bhtd: Tensor, rotary: Rotary) -> Tensor:
-    """Turn each head's pairs (i, i + head_dim / 2) by its position's angles."""
-    return _Rotate.apply(x_bhtd, *rotary) if torch.is_grad_enabled() else _turn(x_bhtd, *rotary)
-
-
-def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: int = 1) -> Tensor:
-    return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), sin, value=sign).to(x.dtype)
-
-
-class _Rotate(torch.autograd.Function):
-    """A rotation; its gradient is the rotation back, and nothing need be kept but the tables."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        return _turn(x, cos, sin)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _turn(upstream, cos, sin, sign=-1), None, None
-
-
 class SwiGLU(nn.Module):
     """down(silu(gate(x)) * up(x)), arXiv:2002.05202."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
+        self.up_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
+        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
 
     def forward(self, x_btd: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x_btd)) * self.up_proj(x_btd))

@@ -1,11 +1,13 @@
 """Save and load in Hugging Face's layout: config.json, model.safetensors, generation_config.json.
 
-A folder written here loads in transformers as Qwen3ForCausalLM; a dense Qwen3 folder loads here.
+A folder written here loads in transformers; a folder of any layout in `model.layouts` loads here.
+Experts stand in files one by one, as published models have them, and in memory stacked.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ from model.transformer import Transformer
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+STACKED = re.compile(r"(.+\.mlp\.experts)\.(gate_up_proj|down_proj)")
+SINGLE = re.compile(r"(.+\.mlp\.experts)\.(\d+)\.(gate|up|down)_proj\.weight")
+LAYER = re.compile(r"model\.layers\.(\d+)\.")
 
 
 def save(model: Transformer, folder: str | Path) -> None:
@@ -32,7 +37,7 @@ def save(model: Transformer, folder: str | Path) -> None:
         for name, tensor in model.state_dict().items()
         if not (model.config.tie_word_embeddings and name == "lm_head.weight")
     }
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(split_experts(tensors), folder / WEIGHTS, metadata={"format": "pt"})
     _write_json(folder / "config.json", model.config.to_hugging_face())
     _describe_special_tokens(folder)
 
@@ -44,12 +49,67 @@ def load(folder: str | Path, *, device: str = "cpu") -> Transformer:
     """
     folder = Path(folder)
     model = Transformer(read_config(folder))
-    tensors = {name: tensor for path in _weight_files(folder) for name, tensor in _read(path)}
+    tensors = {
+        name: tensor
+        for path in _weight_files(folder)
+        for name, tensor in _read(path)
+        if _is_ours(name, model.config)
+    }
+    tensors = stack_experts(tensors)
     if model.config.tie_word_embeddings and "model.embed_tokens.weight" in tensors:
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
     _check_tensors(folder, model, tensors)
     model.load_state_dict(tensors)
     return model.to(device).eval()
+
+
+def split_experts(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Stacked experts as single matrices, by the names that published models give them."""
+    split: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not (found := STACKED.fullmatch(name)):
+            split[name] = tensor
+            continue
+        for expert, matrix in enumerate(tensor):
+            pieces = matrix.chunk(2) if found[2] == "gate_up_proj" else (matrix,)
+            kinds = ("gate", "up") if len(pieces) == 2 else ("down",)
+            for kind, piece in zip(kinds, pieces, strict=True):
+                split[f"{found[1]}.{expert}.{kind}_proj.weight"] = piece.contiguous()
+    return split
+
+
+def stack_experts(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `split_experts`; a lacking expert is a ValueError."""
+    stacked: dict[str, Tensor] = {}
+    single: dict[str, dict[tuple[str, int], Tensor]] = {}
+    for name, tensor in tensors.items():
+        if found := SINGLE.fullmatch(name):
+            single.setdefault(found[1], {})[found[3], int(found[2])] = tensor
+        else:
+            stacked[name] = tensor
+    for prefix, matrices in single.items():
+        count = 1 + max(expert for _, expert in matrices)
+        try:
+            gate, up, down = (
+                torch.stack([matrices[kind, expert] for expert in range(count)])
+                for kind in ("gate", "up", "down")
+            )
+        except KeyError as error:
+            kind, expert = error.args[0]
+            raise ValueError(
+                f"the weights lack {prefix}.{expert}.{kind}_proj.weight; expected every expert up "
+                f"to {count - 1}"
+            ) from error
+        stacked[f"{prefix}.gate_up_proj"] = torch.cat((gate, up), 1)
+        stacked[f"{prefix}.down_proj"] = down
+    return stacked
+
+
+def _is_ours(name: str, config: ModelConfig) -> bool:
+    """Not a layer behind the last (DeepSeek's prediction of several tokens), not a rotary table."""
+    layer = LAYER.match(name)
+    behind = layer is not None and int(layer[1]) >= config.num_hidden_layers
+    return not behind and not name.endswith("rotary_emb.inv_freq")
 
 
 def read_config(folder: str | Path) -> ModelConfig:

@@ -11,18 +11,27 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from model.attention import Attention, KVCache, document_mask
+from model.attention import Attention, document_mask, window_mask
 from model.config import ModelConfig
-from model.layers import RMSNorm, Rotary, SwiGLU, rotary_tables
+from model.kv_cache import KVCache
+from model.latent_attention import LatentAttention
+from model.layers import RMSNorm, SwiGLU
+from model.moe import Experts, MixtureOfExperts, Router
+from model.rotary import Rotary, rotary_tables
 
 
 class Layer(nn.Module):
-    """Pre-norm attention and SwiGLU, each added to the residual stream."""
+    """Pre-norm attention and SwiGLU or experts, each added to the residual stream."""
 
     def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
-        self.self_attn = Attention(config, index)
-        self.mlp = SwiGLU(config)
+        kind = LatentAttention if config.latent else Attention
+        self.self_attn = kind(config, index)
+        self.mlp: nn.Module
+        if config.has_experts(index):
+            self.mlp = MixtureOfExperts(config)
+        else:
+            self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
@@ -46,17 +55,24 @@ class Decoder(nn.Module):
     def forward(
         self, input_ids_bt: Tensor, document_ids_bt: Tensor | None, cache: KVCache | None
     ) -> Tensor:
-        length = input_ids_bt.shape[1]
+        length, device = input_ids_bt.shape[1], input_ids_bt.device
+        windows = self.config.windows
         if cache is not None:
-            positions, mask = cache.positions(length), cache.mask(length)
+            positions = cache.positions(length)
+            masks = {window: cache.mask(length, window) for window in set(windows)}
         else:
             # Rotary attention sees differences of positions only: documents need no restart.
-            positions = torch.arange(length, device=input_ids_bt.device)[None]
-            mask = None if document_ids_bt is None else document_mask(document_ids_bt)
-        rotary = rotary_tables(positions, self.config.head_dim, self.config.rope_theta)
+            positions = torch.arange(length, device=device)[None]
+            masks = {
+                window: window_mask(length, window, device)
+                if document_ids_bt is None
+                else document_mask(document_ids_bt, window)
+                for window in set(windows)
+            }
+        rotary = rotary_tables(positions, self.config)
         x_btd = self.embed_tokens(input_ids_bt)
-        for layer in self.layers:
-            x_btd = layer(x_btd, rotary, mask, cache)
+        for layer, window in zip(self.layers, windows, strict=True):
+            x_btd = layer(x_btd, rotary, masks[window], cache)
         if cache is not None:
             cache.length += length
         return self.norm(x_btd)
@@ -85,7 +101,7 @@ class Transformer(nn.Module):
         self.apply(_initialize)
         # What writes into the residual stream starts smaller by its number of writers (GPT-2).
         for name, weight in self.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
+            if name.endswith(("o_proj.weight", "down_proj.weight", "experts.down_proj")):
                 nn.init.normal_(weight, std=0.02 / (2 * config.num_hidden_layers) ** 0.5)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
@@ -113,5 +129,7 @@ class Transformer(nn.Module):
 
 
 def _initialize(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
+    if isinstance(module, nn.Linear | nn.Embedding | Router):
         nn.init.normal_(module.weight, std=0.02)
+    elif isinstance(module, Experts):
+        nn.init.normal_(module.gate_up_proj, std=0.02)

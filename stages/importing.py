@@ -14,6 +14,7 @@ from pathlib import Path
 from cluster.artifact import Artifact, canonical_hash, content_id, file_sha256, files_of
 from cluster.errors import UserError
 from cluster.storage import IMPORTS, Store, read_index, write_index
+from model.config import ModelConfig
 from stages.pipeline import code_version
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -89,14 +90,12 @@ def _copy_model(source: Path, folder: Path) -> str:
         )
     try:
         config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-        architectures = config.get("architectures")
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise UserError(f"{source / 'config.json'} is not a model's JSON: {error}") from error
-    if not architectures or not str(architectures[0]).startswith("Qwen3For"):
-        raise UserError(
-            f"{source} is {architectures}, expected Qwen3ForCausalLM (or the classifier of it): "
-            "that is the layout our decoder reads"
-        )
+    try:
+        ModelConfig.from_hugging_face(config)
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{source}: {error}") from error
     keep = {*TOKENIZER_FILES, *MODEL_FILES, *weights, "model.safetensors.index.json"}
     _take(source, folder, lambda name: name in keep)
     return "checkpoint"

@@ -108,6 +108,7 @@ def _run_node(
                 seed=recipe.file.seed,
                 out=out,
                 scratch=scratch,
+                durable=store.durable(node.work_name),
                 name=node.name,
                 progress=report,
                 connect=lambda: session.connect(recipe.file.cpus, address),

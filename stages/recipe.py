@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cluster.errors import UserError
+from cluster.hardware import Hardware
 from cluster.meter import Pricing
 from cluster.storage import RESERVED
 from stages.registry import find_stage, nearest
@@ -35,14 +36,6 @@ class Serve(BaseModel):
     replicas: int = Field(default=1, ge=1)
 
 
-class Throughput(BaseModel):
-    """What one worker's device can compute, for plans: peak FLOP/s and the share training gets."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    flops_per_worker: float = Field(gt=0)
-    utilization: float = Field(default=0.4, gt=0, le=1)
-
-
 class RecipeFile(BaseModel):
     """The recipe's own keys; what stands under a stage is checked by that stage's config."""
 
@@ -52,7 +45,8 @@ class RecipeFile(BaseModel):
     store: str = "runs"
     description: str = ""
     pricing: Pricing = Pricing()
-    throughput: Throughput | None = None
+    hardware: Hardware | None = None
+    """What the large stages are planned for."""
     memory_gib: float | None = Field(default=None, gt=0)
     cpus: int | None = Field(default=None, ge=1)
     stages: dict[str, dict[str, Any]] = Field(min_length=1)

@@ -88,6 +88,8 @@ class Context:
     """An empty local folder: what lies here when `run` returns becomes the artifact."""
     scratch: Path
     """A folder that survives kills and is shared by every duration of the same trajectory."""
+    durable: str = ""
+    """URL of a folder for what must outlive this machine; empty where scratch does."""
     name: str = ""
     """The stage's name in the recipe, for logs."""
     progress: Callable[[float, float, str], None] = _ignore_progress

@@ -6,11 +6,12 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from stages.corpus.screening import Screening, fingerprint_files
 from stages.corpus.source import Extractor, Source
-from stages.stage import Stage, StageConfig, execution, parent
+from stages.stage import Stage, execution, parent
 
 
-class Config(StageConfig):
+class Config(Screening):
     """What becomes the corpus, and how it is judged."""
 
     crawls: list[str] = parent("examples", many=True, optional=True)
@@ -19,6 +20,7 @@ class Config(StageConfig):
     decontaminate: list[str] = parent("examples", many=True, optional=True)
     """Problem artifacts: documents that hold an evaluation question are dropped."""
     languages: list[str] = Field(default=["en", "zh"], min_length=1)
+    """ISO 639-1 codes; zh-Hans or zh-Hant takes one script only."""
     language_threshold: float = Field(default=0.3, gt=0, le=1)
     quality: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     """Language -> datatrove filter (gopher_repetition, gopher_quality, c4, fineweb) -> its
@@ -27,6 +29,7 @@ class Config(StageConfig):
     duplicate_similarity: float = Field(default=0.8, gt=0, le=1)
     """Jaccard similarity of word 5-grams from which two documents are near duplicates."""
     mask_personal_data: bool = True
+    """false leaves personal data alone; `personal_data` says more."""
     heldout_fraction: float = Field(default=0.02, ge=0, lt=1)
     max_page_bytes: int = Field(default=16 << 20, gt=0)
     documents_per_file: int = Field(default=20_000, gt=0)
@@ -50,13 +53,13 @@ def fingerprint(config: Config) -> Any:
     """Stands for the files, datasets and packages outside the store in the artifact's id."""
     from stages.corpus.sources import fingerprint_sources
 
-    return fingerprint_sources(config.sources)
+    return fingerprint_sources(config.sources) + fingerprint_files(config)
 
 
 STAGE = Stage(
     name="corpus",
     kind="corpus",
-    version=2,
+    version=3,
     config=Config,
     entry="stages.corpus.run:run",
     fingerprint=fingerprint,

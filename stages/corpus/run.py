@@ -12,6 +12,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -21,8 +22,10 @@ import pyarrow.parquet as pq
 from cluster.artifact import Artifact
 from cluster.errors import UserError
 from stages.corpus import Config
+from stages.corpus.boilerplate import LineCounter, repeated_lines
 from stages.corpus.duplicates import PartitionWorker, Units, duplicate_reasons, survivors_of
 from stages.corpus.ledger import Ledger
+from stages.corpus.screen import check_screening, quality_overrides, screen_settings
 from stages.corpus.sources import Job, find_jobs
 from stages.corpus.stream import stream
 from stages.corpus.truth import measure, read_truth
@@ -31,19 +34,19 @@ from stages.stage import Context, Inputs, Metrics, StageConfig, several
 from stages.tasks.problem import read_problems
 from stages.text.decontamination import Decontaminator, certificate
 from stages.text.documents import Document, read_file, write_documents
-from stages.text.language import check_languages
 from stages.text.quality import check_overrides
 
 
 def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     """Write the corpus into `context.out`; returns the metrics."""
     config = cast(Config, config)
-    check_languages(config.languages)
-    check_overrides(config.quality)
+    check_screening(config, config.languages)
+    check_overrides(quality_overrides(config))
     crawls = several(inputs, "crawls")
     jobs = find_jobs(crawls, config.sources)
     settings = _settings(config, several(inputs, "decontaminate"))
     workers = _workers(config, context)
+    settings = _with_boilerplate(jobs, settings, context, workers)
     folders = _read_units(jobs, settings, context, workers)
     reasons = _find_duplicates(folders, config, context, workers)
     return _write_corpus(config, settings, crawls, folders, reasons, context)
@@ -58,14 +61,35 @@ def _settings(config: Config, problems: Sequence[Artifact]) -> Settings:
     return Settings(
         languages=tuple(config.languages),
         language_threshold=config.language_threshold,
-        quality={language: dict(filters) for language, filters in config.quality.items()},
+        quality={**quality_overrides(config)},
         mask_personal_data=config.mask_personal_data,
         max_page_bytes=config.max_page_bytes,
         samples_per_reason=config.samples_per_reason,
         evaluation=tuple(evaluation),
         training=tuple(training),
         extractor=config.extractor,
+        screen=screen_settings(config),
     )
+
+
+def _with_boilerplate(
+    jobs: Sequence[Job], settings: Settings, context: Context, workers: int
+) -> Settings:
+    """The settings with the hosts' repeated lines, which are found first if they are asked for."""
+    pages = settings.screen.boilerplate_pages
+    if not pages:
+        return settings
+    folder = context.scratch / "lines"
+    folder.mkdir(exist_ok=True)
+    out = context.scratch / "boilerplate.npy"
+    if not out.exists():
+        counts = [folder / f"{job.folder}.npy" for job in jobs]
+        waiting = [job for job, path in zip(jobs, counts, strict=True) if not path.exists()]
+        weights = [float(job.weight()) for job in waiting]
+        for _ in stream(partial(LineCounter, settings, folder), waiting, workers, weights):
+            pass
+        repeated_lines(counts, pages, out)
+    return replace(settings, boilerplate=out)
 
 
 def _workers(config: Config, context: Context) -> int:
@@ -254,6 +278,9 @@ def _metrics(books: _Books, out: Path) -> Metrics:
         },
         **dict(sorted(books.counts.items())),
     }
+    certified = json.loads((out / "decontamination.json").read_text(encoding="utf-8"))
+    if certified["texts"]:
+        metrics["decontamination"] = certified
     if (out / "truth.json").exists():
         truth = json.loads((out / "truth.json").read_text(encoding="utf-8"))
         names = ("quality", "dedup", "decontamination", "personal_data", "kept")

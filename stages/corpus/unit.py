@@ -28,9 +28,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.corpus.screen import Screen, ScreenSettings
 from stages.corpus.source import Extractor
 from stages.corpus.sources import Job
-from stages.text import charset, dedup, extraction, language, privacy
+from stages.text import boilerplate, charset, dedup, extraction
 from stages.text.decontamination import Decontaminator
 from stages.text.documents import Document, write_documents
 from stages.text.quality import Overrides, QualityFilters
@@ -66,6 +67,9 @@ class Settings:
     evaluation: Sequence[str] = ()
     training: Sequence[str] = ()
     extractor: Extractor = "resiliparse"
+    screen: ScreenSettings = field(default_factory=ScreenSettings)
+    boilerplate: Path | None = None
+    """Sorted keys of the lines to leave out (stages.text.boilerplate)."""
 
 
 @dataclass
@@ -108,6 +112,9 @@ class UnitWorker:
         self.folder = folder
         self.filters = QualityFilters(settings.quality)
         self.decontaminator = Decontaminator(settings.evaluation, settings.training)
+        self.screen = Screen(settings.screen, settings.languages, settings.language_threshold)
+        file = settings.boilerplate
+        self.boilerplate = np.load(file, mmap_mode="r") if file is not None else None
 
     def __call__(self, job: Job) -> str:
         """Read, judge and commit one unit; returns the name of its folder."""
@@ -144,25 +151,36 @@ class UnitWorker:
                 outcome.detail = str(error)[:500]
         return outcome
 
+    def text_of(self, page: Page, job: Job) -> str:
+        """The page's main text, tidied; "" if there is none."""
+        text = page.text if page.text is not None else charset.decode(page.body, page.charset)[0]
+        if page.media_type == "text/html":
+            text = extraction.extract_main_text(text, job.extractor or self.settings.extractor)
+        return extraction.tidy(text)
+
     def _steps(self, page: Page, job: Job, outcome: Outcome, collected: _Collected) -> None:
         """The steps in order; each that refuses sets `step` and `reason` and ends the
         page's way.
         """
-        settings = self.settings
-        text = page.text if page.text is not None else charset.decode(page.body, page.charset)[0]
-        if page.media_type == "text/html":
-            text = extraction.extract_main_text(text, job.extractor or settings.extractor)
-        text = outcome.text = extraction.tidy(text)
-        if not text:
-            outcome.step, outcome.reason = "extraction", "no_text"
+        blocked = self.screen.address(page.url)
+        if blocked:
+            outcome.step, outcome.reason = "blocklist", blocked
             return
-        outcome.language = (
-            job.unit.language
-            or page.language
-            or language.identify(text, settings.languages, settings.language_threshold)
-        )
-        if outcome.language not in settings.languages:
-            outcome.step, outcome.reason = "language", outcome.language
+        text = outcome.text = self.text_of(page, job)
+        if self.boilerplate is not None:
+            text = boilerplate.without(page.url, text, self.boilerplate)
+        if not text:
+            outcome.step = "boilerplate" if outcome.text else "extraction"
+            outcome.reason = "no_text"
+            return
+        told = self.screen.language(text, job.unit.language or page.language)
+        outcome.language = told.language
+        if not told.accepted:
+            outcome.step, outcome.reason = "language", told.language
+            return
+        said = self.screen.words(text, outcome.language)
+        if said:
+            outcome.step, outcome.reason = "word_list", said
             return
         verdict = self.filters.verdict(text, outcome.language, job.profile)
         if not verdict.kept:
@@ -173,13 +191,17 @@ class UnitWorker:
         if hit is not None:
             outcome.step, outcome.reason = "decontamination", hit.how
             return
+        held = self.screen.personal(verdict.text, outcome.language)
+        if held and self.settings.mask_personal_data:
+            outcome.step, outcome.reason = "personal_data", held
+            return
         self._keep(page, job, verdict.text, outcome, collected)
 
     def _keep(
         self, page: Page, job: Job, text: str, outcome: Outcome, collected: _Collected
     ) -> None:
         if self.settings.mask_personal_data:
-            text, kinds = privacy.mask(text)
+            text, kinds = self.screen.mask(text, outcome.language)
             outcome.masked = kinds.total()
             collected.masked += kinds
         found = dedup.shingles(text, outcome.language)

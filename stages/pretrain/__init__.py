@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from stages.stage import Stage, StageConfig, duration, execution, parent
+from stages.tune.guards import Guards
 from stages.tune.parallel import Parallel
 from stages.tune.precision import Precision
+from stages.tune.sinks import Reporting
 
 DECAY_FRACTION = 0.3
 """The part of a warmup-stable-decay run in which the learning rate falls."""
+BATCH_TOKENS = 8192
 
 
 class Shape(StageConfig):
     """The decoder's shape: `depth` alone (one dial), or the sizes, by Hugging Face's names.
 
-    The vocabulary's size comes from the tokens.
+    The vocabulary's size comes from the tokens. `model.config.ModelConfig` explains every field.
     """
 
     depth: int | None = Field(default=None, ge=1)
@@ -30,6 +34,28 @@ class Shape(StageConfig):
     max_position_embeddings: int | None = None
     rope_theta: float | None = None
     tie_word_embeddings: bool | None = None
+    vocab_size: int | None = None
+    """Rows of the embedding, where they are to be more than the tokens' vocabulary (a multiple that
+    devices like, room for later tokens)."""
+    use_qk_norm: bool | None = None
+    rope_scaling: dict[str, Any] | None = None
+    sliding_window: int | None = None
+    layer_types: tuple[str, ...] | None = None
+    kv_lora_rank: int | None = None
+    q_lora_rank: int | None = None
+    qk_nope_head_dim: int | None = None
+    qk_rope_head_dim: int | None = None
+    v_head_dim: int | None = None
+    num_experts: int | None = None
+    num_experts_per_tok: int | None = None
+    moe_intermediate_size: int | None = None
+    n_shared_experts: int | None = None
+    first_k_dense_replace: int | None = None
+    scoring_func: str | None = None
+    norm_topk_prob: bool | None = None
+    routed_scaling_factor: float | None = None
+    n_group: int | None = None
+    topk_group: int | None = None
 
     def sizes(self, vocabulary_size: int) -> dict[str, Any]:
         """All fields of ModelConfig: the dial's or its defaults, then what the recipe set.
@@ -42,17 +68,68 @@ class Shape(StageConfig):
         if self.depth is not None:
             base = ModelConfig.from_depth(self.depth, vocabulary_size)
         written = self.model_dump(exclude_none=True, exclude={"depth", "description"})
-        return base.model_dump() | written | {"vocab_size": vocabulary_size}
+        return base.model_dump() | {"vocab_size": vocabulary_size} | written
+
+
+DEFAULT_SHAPE = Shape(depth=4)
+
+
+class Retention(StageConfig):
+    """Which checkpoints stay: the newest `last`, and those of every `every`-th step (0: none)."""
+
+    last: int = Field(default=2, ge=1)
+    every: int = Field(default=0, ge=0)
+
+
+class Watching(StageConfig):
+    """When a rank counts as stuck or slow. A step may take any time: a run whose longest pause was
+    p is called hanging only after three times p.
+    """
+
+    hang_s: float = Field(default=25.0, gt=0)
+    """Silence of a rank that ends the worker group with every rank's stack."""
+    start_s: float = Field(default=600.0, gt=0)
+    """The same before the first step."""
+    slow_ratio: float = Field(default=1.5, gt=1)
+    """A rank is named when its own work takes this many times the others', three steps long."""
+
+
+class Phase(StageConfig):
+    """From a step on, sources get other shares: annealing on better text at the end, say."""
+
+    begin: int | Literal["decay"] = "decay"
+    """A step, or where the learning rate of a warmup-stable-decay run begins to fall."""
+    mixture: list[float] = Field(min_length=1)
+
+
+class EarlyStop(StageConfig):
+    """End the run when so many evaluations brought no lower held-out loss."""
+
+    every: int = Field(default=100, ge=1)
+    """Steps between evaluations."""
+    patience: int = Field(default=3, ge=1)
+    min_improvement: float = Field(default=0.0, ge=0)
+    """In nats per token: what falls by less counts as nothing."""
 
 
 class Config(StageConfig):
-    """Base training. One step takes `batch_tokens` tokens in rows of `sequence_length`."""
+    """Base training. One step takes `batch_tokens` tokens in rows of `sequence_length`.
 
-    tokens: str = parent("tokens")
+    A run is as long as `steps` says, or the recipe's `train_tokens` in its place. Several `tokens`
+    are mixed, in equal shares or those of `mixture`, which `phases` change.
+    """
+
+    tokens: str | list[str] = parent("tokens", many=True)
     tokenizer: str | None = parent("tokenizer", optional=True)
-    model: Shape = Shape(depth=4)
+    start: str | None = parent("checkpoint", optional=True)
+    """A model to train on from (an imported Hugging Face folder, say); its shape stands for
+    `model`."""
+    model: Shape = DEFAULT_SHAPE
+    mixture: list[float] | None = None
+    """Shares of the tokens, in their order; they are normalised."""
+    phases: list[Phase] = Field(default_factory=list)
     steps: int = duration(ge=1)
-    batch_tokens: int = Field(default=8192, ge=1)
+    batch_tokens: int = Field(default=BATCH_TOKENS, ge=1)
     sequence_length: int = Field(default=256, ge=2)
     learning_rate: float = Field(default=4e-3, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
@@ -64,8 +141,33 @@ class Config(StageConfig):
     one size."""
     precision: Precision = "float32"
     heldout_tokens: int = Field(default=1 << 16, ge=1)
+    early_stop: EarlyStop | None = None
+    evaluate_every: int = execution(0, ge=0)
+    """Steps between held-out losses, by source; 0: at the end, and as `early_stop` says."""
+    metrics: Reporting = execution(Reporting())
     parallel: Parallel = execution(Parallel())
     checkpoint_every: int = execution(200, ge=1)
+    checkpoints: Retention = execution(Retention())
+    watch: Watching = execution(Watching())
+    guards: Guards = Guards()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _duration_in_tokens(cls, written: Any) -> Any:
+        """`train_tokens` as whole steps, rounded up, so that both ways name the same run."""
+        if not isinstance(written, dict) or "train_tokens" not in written:
+            return written
+        rest = {name: value for name, value in written.items() if name != "train_tokens"}
+        tokens, batch = written["train_tokens"], written.get("batch_tokens", BATCH_TOKENS)
+        if "steps" in rest:
+            raise ValueError(
+                f"both steps ({rest['steps']}) and train_tokens ({tokens}) are given: give one"
+            )
+        if not isinstance(tokens, int | float) or tokens < 1:
+            raise ValueError(f"train_tokens is {tokens!r}: give a number of tokens from 1")
+        if not isinstance(batch, int) or batch < 1:
+            return rest | {"steps": 1}  # batch_tokens' own check says what is wrong with it
+        return rest | {"steps": -(-int(tokens) // batch)}
 
     @model_validator(mode="after")
     def _check(self) -> Config:
@@ -74,23 +176,86 @@ class Config(StageConfig):
                 f"batch_tokens is {self.batch_tokens}, not a multiple of sequence_length "
                 f"{self.sequence_length}: a batch is whole rows"
             )
-        context = self.model.sizes(vocabulary_size=1)["max_position_embeddings"]
-        if context < self.sequence_length:
+        if self.start is None:
+            self.check_shape(self.model.sizes(vocabulary_size=1))
+        elif self.model != DEFAULT_SHAPE:
             raise ValueError(
-                f"sequence_length is {self.sequence_length}, longer than the model's "
-                f"max_position_embeddings {context}: raise that, or shorten it"
+                f"both start ({self.start}) and model are given: a run that goes on from a model "
+                "has its shape; leave out one of them"
             )
-        if self.rows < self.parallel.bounds[1]:
-            raise ValueError(
-                f"a batch of {self.batch_tokens} tokens is {self.rows} rows, too few for "
-                f"{self.parallel.bounds[1]} workers: raise batch_tokens or lower parallel.workers"
-            )
+        self._check_batch()
+        self._check_mixture()
         if self.warmup_steps > self.steps:
             raise ValueError(
                 f"warmup_steps is {self.warmup_steps} but the run has {self.steps} steps: warm up "
                 "for fewer"
             )
         return self
+
+    def _check_batch(self) -> None:
+        data, stages = self.parallel.data, self.parallel.pipeline
+        if self.rows < data:
+            raise ValueError(
+                f"a batch of {self.batch_tokens} tokens is {self.rows} rows, too few for "
+                f"{data} workers that each take their own: raise batch_tokens or lower "
+                "parallel.workers"
+            )
+        if stages > 1 and self.rows % data:
+            raise ValueError(
+                f"a batch of {self.batch_tokens} tokens is {self.rows} rows, not a multiple of the "
+                f"{data} pipelines (parallel.workers {self.parallel.workers} over {stages} "
+                "stages), which all run equal micro-batches: change batch_tokens or "
+                "parallel.workers"
+            )
+
+    def check_shape(self, sizes: Mapping[str, Any]) -> None:
+        """Raise ValueError where a model of these sizes cannot be trained as this config says."""
+        self.parallel.check_sizes(sizes, self.sequence_length)
+        self.parallel.check_optimizer(self.optimizer)
+        context = sizes["max_position_embeddings"]
+        if context < self.sequence_length:
+            raise ValueError(
+                f"sequence_length is {self.sequence_length}, longer than the model's "
+                f"max_position_embeddings {context}: raise that, or shorten it"
+            )
+
+    def _check_mixture(self) -> None:
+        count = 1 if isinstance(self.tokens, str) else len(self.tokens)
+        if count == 0:
+            raise ValueError("tokens is an empty list: name at least one tokens artifact")
+        mixtures = {"mixture": self.mixture} | {
+            f"phases.{i}.mixture": phase.mixture for i, phase in enumerate(self.phases)
+        }
+        for place, shares in mixtures.items():
+            if shares is None:
+                continue
+            if len(shares) != count or min(shares) < 0 or sum(shares) <= 0:
+                raise ValueError(
+                    f"{place} is {shares}, expected {count} shares, one for each of tokens, none "
+                    "negative and not all zero"
+                )
+        begins = [begin for begin, _ in self.shares(count)]
+        if begins != sorted(set(begins)):
+            raise ValueError(
+                f"the mixture and its phases begin at steps {begins}: give rising steps after 0"
+            )
+        if self.schedule != "wsd" and any(phase.begin == "decay" for phase in self.phases):
+            raise ValueError(
+                f"a phase begins at decay, which the schedule {self.schedule} has not: give a step"
+            )
+
+    def shares(self, count: int) -> list[tuple[int, tuple[float, ...]]]:
+        """(step, shares of the sources from there on) of `count` sources, in order."""
+        found = [(0, tuple(self.mixture or [1.0] * count))]
+        for phase in self.phases:
+            begin = self.decay_start if phase.begin == "decay" else phase.begin
+            found.append((begin, tuple(phase.mixture)))
+        return found
+
+    def evaluates_at(self, step: int) -> bool:
+        """Whether the held-out loss is measured once `step` steps are done."""
+        often = [self.evaluate_every, self.early_stop.every if self.early_stop else 0]
+        return any(every and step % every == 0 for every in often)
 
     @property
     def decay_start(self) -> int:
@@ -113,7 +278,7 @@ class Config(StageConfig):
 STAGE = Stage(
     name="pretrain",
     kind="checkpoint",
-    version=1,
+    version=2,
     config=Config,
     entry="stages.pretrain.run:run",
 )

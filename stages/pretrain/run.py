@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
 
 from cluster.artifact import Artifact
-from cluster.errors import UserError
+from cluster.folder import Folder
 from cluster.trainer import run_workers
 from model.config import ModelConfig
 from stages.pretrain import Config
+from stages.pretrain.checks import check_tokens, shape_of, totals_of
 from stages.pretrain.loop import train
-from stages.stage import Context, Inputs, Metrics, one
-from stages.tune.checkpoint import find_checkpoints
-from stages.tune.journal import LOG, TENSORBOARD
+from stages.stage import Context, Inputs, Metrics
+from stages.tune.checkpoint import check_model, check_space, damaged, find_checkpoints
+from stages.tune.journal import EVENTS, LOG, TENSORBOARD
+from stages.tune.sinks import check_reporting
 
 
 def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
     """Train a decoder on tokens; writes a Hugging Face folder, the log and TensorBoard events."""
-    tokens = one(inputs, "tokens")
-    totals = json.loads(tokens.file("index.json").read_text(encoding="utf-8"))
-    if totals["train_tokens"] <= config.sequence_length:
-        raise UserError(
-            f"artifact {tokens.id} holds {totals['train_tokens']} training tokens, fewer than one "
-            f"sequence of {config.sequence_length}: give the corpus more text, or shorten it"
-        )
-    shape = ModelConfig(**config.model.sizes(totals["vocabulary_size"]))
+    sources, start = _sources(inputs, context), inputs.get("start")
+    check_tokens(config, list(sources.values()), inputs.get("tokenizer"), start)
+    totals = [totals_of(tokens) for tokens in sources.values()]
+    shape = shape_of(config, max(total["vocabulary_size"] for total in totals), start)
+    check_reporting(config.metrics)
+    checkpoints = Folder(checkpoints_of(context), context.scratch / "fetched")
+    _check_checkpoints(config, shape, checkpoints)
     context.connect()
     metrics = run_workers(
         train,
         {
             "config": config.model_dump(mode="json"),
             "shape": shape.model_dump(),
-            "tokens": str(tokens.file("train").resolve()),
-            "heldout": str(tokens.file("heldout").resolve()),
+            "tokens": _folders(sources, "train"),
+            "heldout": _folders(sources, "heldout"),
+            "start": str(start.path.resolve()) if start else None,
             "scratch": str(context.scratch.resolve()),
+            "checkpoints": checkpoints.url,
             "seed": context.seed,
         },
         workers=config.parallel.workers,
@@ -46,27 +48,63 @@ def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
         gpu=config.parallel.gpu,
         progress=context.progress,
     )
-    _write_model(shape, inputs, context)
-    tokens_per_byte = totals["heldout_tokens"] / totals["heldout_bytes"]
+    _write_model(shape, inputs, context, checkpoints)
+    heldout_bytes = sum(total["heldout_bytes"] for total in totals)
+    tokens_per_byte = sum(total["heldout_tokens"] for total in totals) / heldout_bytes
     bits = metrics["heldout_loss"] / math.log(2) * tokens_per_byte
     return metrics | {"heldout_bits_per_byte": bits}
 
 
-def _write_model(shape: ModelConfig, inputs: Inputs, context: Context) -> None:
+def checkpoints_of(context: Context) -> str:
+    """Where a run's checkpoints lie: in the store if that is an object store, else in scratch."""
+    return f"{context.durable or context.scratch.resolve()}/checkpoints"
+
+
+def _check_checkpoints(config: Config, shape: ModelConfig, root: Folder) -> None:
+    """Refuse, before any worker starts, a checkpoint of another model or with a lost shard, and a
+    disk too small for those to come.
+    """
+    found = find_checkpoints(root)
+    if found:
+        check_model(found[-1], shape.model_dump())
+        for entry in found[-1].files:
+            if (size := found[-1].folder.size(entry["path"])) != entry["size"]:
+                fault = f"{entry['path']} has {size or 'no'} bytes, expected {entry['size']}"
+                raise damaged(found[-1], fault, found)
+    check_space(root, shape.parameters(), states=2, copies=config.checkpoints.last + 2)
+
+
+def _write_model(shape: ModelConfig, inputs: Inputs, context: Context, checkpoints: Folder) -> None:
     """The last checkpoint as a Hugging Face folder, with tokenizer, log and TensorBoard events."""
     from model import pretrained
     from model.transformer import Transformer
 
-    last = find_checkpoints(context.scratch / "checkpoints")[-1]
+    last = find_checkpoints(checkpoints)[-1]
     model = Transformer(shape)
     model.load_state_dict(last.weights(), strict=False)
+    checkpoints.forget_all()
     pretrained.save(model, context.out)
     pretrained.copy_tokenizer(_tokenizer_folder(inputs), context.out)
-    shutil.copyfile(context.scratch / LOG, context.out / LOG)
+    for name in (LOG, EVENTS):
+        if (context.scratch / name).exists():
+            shutil.copyfile(context.scratch / name, context.out / name)
     shutil.copytree(context.scratch / TENSORBOARD, context.out / TENSORBOARD)
 
 
 def _tokenizer_folder(inputs: Inputs) -> Path:
     """The tokenizer named in the recipe, else the one the tokens were made with."""
     named: Artifact | None = inputs.get("tokenizer")
-    return named.path if named is not None else one(inputs, "tokens").file("tokenizer")
+    tokens = inputs["tokens"]
+    first: Artifact = tokens[0] if isinstance(tokens, list) else tokens
+    return named.path if named is not None else first.file("tokenizer")
+
+
+def _sources(inputs: Inputs, context: Context) -> dict[str, Artifact]:
+    """The tokens by the names that the recipe gives them, in its order."""
+    tokens = inputs["tokens"]
+    several = tokens if isinstance(tokens, list) else [tokens]
+    return {context.names.get(artifact.id, artifact.id): artifact for artifact in several}
+
+
+def _folders(sources: dict[str, Artifact], split: str) -> dict[str, str]:
+    return {name: str(tokens.file(split).resolve()) for name, tokens in sources.items()}

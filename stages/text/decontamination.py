@@ -8,10 +8,14 @@ contaminated by an evaluation text when
 * exact: it contains the whole of it; of a text of `LONG_TOKENS` tokens or more any run of
   `EXACT_TOKENS` (13, as GPT-3 did) is enough, if one of the text's own trigrams is in it;
 * near: around one of them, a stretch as long as the text holds at least `NEAR_SHARE` of all its
-  trigrams and of its own ones, and all of its numbers in their order.
+  trigrams and of its own ones, and all of its numbers in their order. A text of fewer than
+  `NEAR_WORDS` words with fewer than two numbers is only looked for exactly: one word more or less
+  makes another question of it.
 
 Texts of fewer than `MIN_TOKENS` tokens say too little to be found ("What is 2?") and are counted in
-the certificate as not searched.
+the certificate as not searched. A trigram that more than `COMMON` evaluation texts share is
+template too. The index is built once in every worker, and each searches its own documents: nothing
+is held in one process.
 """
 
 from __future__ import annotations
@@ -27,6 +31,9 @@ EXACT_TOKENS = 13
 LONG_TOKENS = 2 * EXACT_TOKENS
 NEAR_SHARE = 0.7
 MIN_TOKENS = 5
+NEAR_WORDS = 14
+COMMON = 24
+_CHARACTERS_PER_WORD = 1.6  # of Chinese: jieba's words in running text
 _TOKEN = re.compile(
     r"\d+|[\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
 )
@@ -62,25 +69,36 @@ class _Question:
     trigrams: Counter[Gram]
     own: Counter[Gram]
     numbers: list[str]
+    near: bool
+    """Whether something that only resembles it counts."""
+
+
+def _words(sequence: Sequence[str]) -> float:
+    """How many words a text has; characters of scripts without spaces are less than one each."""
+    single = sum(len(token) == 1 and token >= "\u3041" for token in sequence)
+    return len(sequence) - single + single / _CHARACTERS_PER_WORD
 
 
 class Decontaminator:
     """Searches documents for evaluation texts; `training` questions show what is only template."""
 
     def __init__(self, evaluation: Sequence[str], training: Iterable[str] = ()) -> None:
+        sequences = [tokens(text) for text in evaluation]
         shared: set[Gram] = set()
         for question in training:
             shared.update(_trigrams(tokens(question)))
+        spread = Counter(gram for sequence in sequences for gram in set(_trigrams(sequence)))
+        shared.update(gram for gram, count in spread.items() if count > COMMON)
         self._questions: list[_Question] = []
         self._seeds: dict[Gram, list[tuple[int, int]]] = defaultdict(list)
         self.not_searched = 0
-        for number, text in enumerate(evaluation):
-            sequence = tokens(text)
+        for number, sequence in enumerate(sequences):
             grams = list(_trigrams(sequence))
             own = [(at, gram) for at, gram in enumerate(grams) if gram not in shared]
             numbers = [token for token in sequence if token.isdigit()]
+            near = bool(own) and (_words(sequence) >= NEAR_WORDS or len(numbers) >= 2)
             counted = Counter(gram for _, gram in own)
-            self._questions.append(_Question(sequence, Counter(grams), counted, numbers))
+            self._questions.append(_Question(sequence, Counter(grams), counted, numbers, near))
             if len(sequence) < MIN_TOKENS:
                 self.not_searched += 1
                 continue
@@ -90,18 +108,22 @@ class Decontaminator:
     def find(self, document: str) -> Hit | None:
         """The first evaluation text found in the document, exactly if there is one, else nearly."""
         sequence = tokens(document)
-        places = sorted(
-            {
-                (number, at - place)
-                for at, gram in enumerate(_trigrams(sequence))
-                for number, place in self._seeds.get(gram, ())
-            }
-        )
-        for number, start in places:
-            if _is_exact(self._questions[number].tokens, sequence, start):
+        places: dict[int, set[int]] = defaultdict(set)
+        met: dict[int, set[Gram]] = defaultdict(set)
+        for at, gram in enumerate(_trigrams(sequence)):
+            for number, place in self._seeds.get(gram, ()):
+                places[number].add(at - place)
+                met[number].add(gram)
+        for number in sorted(places):
+            text = self._questions[number].tokens
+            if any(_is_exact(text, sequence, start) for start in sorted(places[number])):
                 return Hit(number, "exact", 1.0)
-        for number, start in places:
-            share = _near_share(self._questions[number], sequence, start)
+        for number in sorted(places):
+            question = self._questions[number]
+            anywhere = sum(question.own[gram] for gram in met[number])
+            if not question.near or anywhere < NEAR_SHARE * question.own.total():
+                continue  # so in no stretch either
+            share = max(_near_share(question, sequence, start) for start in places[number])
             if share >= NEAR_SHARE:
                 return Hit(number, "near", share)
         return None
@@ -121,8 +143,6 @@ def _is_exact(text: list[str], sequence: list[str], start: int) -> bool:
 
 def _near_share(question: _Question, sequence: list[str], start: int) -> float:
     """Share of the text's trigrams in the stretch around `start`; 0 where its numbers are not."""
-    if not question.own:
-        return 0.0
     slack = max(2, len(question.tokens) // 8)
     window = sequence[max(0, start - slack) : max(0, start + len(question.tokens) + slack)]
     if not _in_order(question.numbers, [token for token in window if token.isdigit()]):
@@ -156,6 +176,7 @@ def certificate(
             "near_share_of_trigrams": NEAR_SHARE,
             "near_numbers": "all, in order",
             "templates": "trigrams of training questions",
+            "near_words": NEAR_WORDS,
             "min_tokens": MIN_TOKENS,
         },
         "documents_dropped": dict(sorted(hits.items())),

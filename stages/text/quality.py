@@ -2,16 +2,22 @@
 
 The filters are datatrove's own classes with our word tokenizer put in; the order is the cheapest
 first, as FineWeb runs them. English uses datatrove's defaults, and like FineWeb keeps C4's lines
-without terminal punctuation. Chinese differs where the defaults measure English (every change is
-named below):
+without terminal punctuation. Other languages take their stop words from spaCy and allow for shorter
+and longer words. Chinese differs where the defaults measure English (every change is named below):
 
 * a word by jieba has 1-2 characters, so mean word length may be 1 to 6 instead of 3 to 10;
-* jieba counts punctuation as words, so 60 % of them must hold a letter instead of 80 %;
-* stop words are Chinese; pages of 30 words are long enough;
+* jieba counts punctuation as words, so 55 % of them must hold a letter instead of 80 %;
+* stop words are Chinese, in both scripts; pages of 30 words are long enough;
 * C4 splits lines at spaces and ends them with ASCII punctuation: its rules on words per line,
-  longest word and terminal punctuation are off, and 3 sentences are enough;
-* a line of 10 characters is a short one instead of 30, and a repeated line may make up 10 % of the
-  page instead of 1 % (a repeated phrase weighs more where a page has fewer characters).
+  longest word and terminal punctuation are off, and 3 sentences are enough; a curly bracket is no
+  reason, as FineWeb-2 found too: manuals show configuration;
+* five words are 8 characters, a third of what they are in English, so an ordinary term of the
+  subject is an n-gram: about twice as many may be repeated;
+* a line of 10 characters is a short one instead of 30, and repeated lines may make up 20 % of the
+  page instead of 1 % (a heading that also stands in the contents weighs more where a page has
+  fewer characters).
+
+The other languages that are written without spaces get the same where it holds for them.
 
 "prose" is for documentation that no crawl's boilerplate surrounds: length, letters and gross
 repetition only (a reference repeats the phrases of its parameters on every page).
@@ -22,18 +28,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
 from typing import Any, Literal, cast
 
 from datatrove.data import Document
-from datatrove.pipeline.filters import (
-    C4QualityFilter,
-    FineWebQualityFilter,
-    GopherQualityFilter,
-)
 from datatrove.pipeline.filters.base_filter import BaseFilter
 
 from cluster.errors import UserError
-from stages.text.repetition import RepetitionFilter
+from stages.text.c4 import C4Filter, FineWebFilter
+from stages.text.gopher import QualityFilter, RepetitionFilter
 from stages.text.words import word_tokenizer
 
 Profile = Literal["web", "prose", "none"]
@@ -41,48 +45,37 @@ Overrides = Mapping[str, Mapping[str, Any]]
 
 FILTERS: dict[str, type[BaseFilter]] = {
     "gopher_repetition": RepetitionFilter,
-    "gopher_quality": GopherQualityFilter,
-    "c4": C4QualityFilter,
-    "fineweb": FineWebQualityFilter,
+    "gopher_quality": QualityFilter,
+    "c4": C4Filter,
+    "fineweb": FineWebFilter,
 }
-_CHINESE_STOP_WORDS = [
-    "的",
-    "了",
-    "在",
-    "是",
-    "和",
-    "有",
-    "不",
-    "这",
-    "也",
-    "就",
-    "都",
-    "与",
-    "为",
-    "等",
-    "中",
-    "一",
-]
+STOCK: dict[str, type[BaseFilter]] = {name: fast.__mro__[1] for name, fast in FILTERS.items()}
+"""datatrove's own class behind each filter: what ours are compared with."""
+_CHINESE_STOP_WORDS = list("的了在是和有不这也就都与为等中一這與為個们們个对對")
 _EUROPEAN: dict[str, dict[str, Any]] = {"c4": {"filter_no_terminal_punct": False}}
-_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    "en": _EUROPEAN,
-    "zh": {
-        "gopher_quality": {
-            "min_doc_words": 30,
-            "min_avg_word_length": 1,
-            "max_avg_word_length": 6,
-            "max_non_alpha_words_ratio": 0.6,
-            "stop_words": _CHINESE_STOP_WORDS,
-        },
-        "c4": {
-            "filter_no_terminal_punct": False,
-            "min_words_per_line": -1,
-            "max_word_length": -1,
-            "min_num_sentences": 3,
-        },
-        "fineweb": {"short_line_length": 10, "char_duplicates_ratio": 0.1},
+_WITHOUT_SPACES: dict[str, dict[str, Any]] = {
+    "gopher_repetition": {
+        "top_n_grams": ((2, 0.25), (3, 0.22), (4, 0.2)),
+        "dup_n_grams": ((5, 0.3), (6, 0.27), (7, 0.25), (8, 0.23), (9, 0.21), (10, 0.19)),
     },
+    "gopher_quality": {
+        "min_doc_words": 30,
+        "min_avg_word_length": 1,
+        "max_avg_word_length": 6,
+        "max_non_alpha_words_ratio": 0.55,
+    },
+    "c4": {
+        "filter_no_terminal_punct": False,
+        "min_words_per_line": -1,
+        "max_word_length": -1,
+        "min_num_sentences": 3,
+        "filter_curly_bracket": False,
+    },
+    "fineweb": {"short_line_length": 10, "char_duplicates_ratio": 0.2},
 }
+WITHOUT_SPACES = frozenset({"zh", "ja", "th", "km", "lo", "my", "bo"})
+_LEAST_STOP_WORDS = 20  # a shorter list says too little about a page
+
 _PROSE: dict[str, dict[str, Any]] = {
     "gopher_repetition": {
         "dup_line_frac": 0.5,
@@ -121,11 +114,10 @@ def settings(
         return {}
     if profile == "prose":
         chosen = {name: dict(_PROSE[name]) for name in _PROSE}
-        if language == "zh":
-            for name in chosen:
-                chosen[name] |= _SETTINGS["zh"].get(name, {})
+        if language in WITHOUT_SPACES:
+            chosen["gopher_quality"] |= _of_language(language)["gopher_quality"]
     else:
-        base = _SETTINGS.get(language, _no_stop_words(_EUROPEAN))
+        base = _of_language(language)
         chosen = {name: dict(base.get(name, {})) for name in FILTERS}
     for name, arguments in (overrides or {}).items():
         if name in chosen:
@@ -133,9 +125,29 @@ def settings(
     return chosen
 
 
-def _no_stop_words(base: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """English stop words mean nothing in a language that has no list here."""
-    return base | {"gopher_quality": {"min_stop_words": None}}
+@lru_cache(maxsize=256)
+def _of_language(language: str) -> dict[str, dict[str, Any]]:
+    """What differs from datatrove's defaults."""
+    if language == "en":
+        return _EUROPEAN
+    words = stop_words(language)
+    known: dict[str, Any] = {"stop_words": words} if words else {"min_stop_words": None}
+    if language in WITHOUT_SPACES:
+        base = _WITHOUT_SPACES
+    else:
+        base = _EUROPEAN | {"gopher_quality": {"min_avg_word_length": 2, "max_avg_word_length": 15}}
+    return base | {"gopher_quality": base["gopher_quality"] | known}
+
+
+def stop_words(language: str) -> list[str]:
+    """The language's stop words: spaCy's, ours for Chinese; [] where there is no list."""
+    if language == "zh":
+        return _CHINESE_STOP_WORDS
+    try:
+        listed = import_module(f"spacy.lang.{language}.stop_words").STOP_WORDS
+    except ImportError:
+        return []
+    return sorted(listed) if len(listed) >= _LEAST_STOP_WORDS else []
 
 
 def check_overrides(overrides: Mapping[str, Overrides]) -> None:
@@ -146,11 +158,11 @@ def check_overrides(overrides: Mapping[str, Overrides]) -> None:
                 raise UserError(
                     f"quality.{language}.{name}: no such filter; there are {', '.join(FILTERS)}"
                 )
-            known = set(inspect.signature(FILTERS[name].__init__).parameters)
+            known = set(inspect.signature(STOCK[name].__init__).parameters)
             known -= {"self", "exclusion_writer", "language"}
             for argument in set(arguments) - known:
                 raise UserError(
-                    f"quality.{language}.{name}.{argument}: datatrove's {FILTERS[name].__name__}"
+                    f"quality.{language}.{name}.{argument}: datatrove's {STOCK[name].__name__}"
                     f" has no such setting; it has {', '.join(sorted(known))}"
                 )
 

@@ -1,194 +1,266 @@
-"""Training checkpoints: safetensors shards of weights, optimizer state and position.
+"""Training checkpoints: safetensors shards of weights and optimizer states, by parameter.
 
-A checkpoint is a folder `step-00000123` of
+A checkpoint is a folder `step-00000123-<launch>`, on a file system or an object store, of
 
-* `weights.safetensors`: the whole model, float32, written by rank 0;
-* `optimizer-00-of-02.safetensors`: what that rank's optimizer holds, as `<group>.<index>.<name>`;
-* `state.json`: the step, the shape it was written on, and whatever the loop counts.
+* `weights-00-of-02.safetensors`, `optimizer-00-of-02.safetensors`: what that rank saved, each
+  tensor a range of a flattened parameter (or of an equal slice of it), told in the file's header;
+* `state.json`: the step, whatever the loop counts, and every file with its size and sha256.
 
-It appears in one rename when every rank has written. Nothing in it is a pickle. Resuming on the
-same shape continues to the bit; ZeRO 1 and 2 hold flat slices in rank order, so those are joined
-and cut again for any other number of workers.
+`state.json` is committed last, in one step, so a checkpoint that a kill left half done does not
+exist. Nothing in it is a pickle, and nothing depends on the shape it was written on: any other
+number of workers or ZeRO stage reads the ranges it needs.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
 from torch import Tensor
 
-from stages.tune.engine import shard_optimizer
+from cluster.artifact import file_sha256
+from cluster.errors import UserError
+from cluster.folder import Folder
+from stages.tune.fragments import WEIGHT, Split
 
-WEIGHTS = "weights.safetensors"
 STATE = "state.json"
-KEEP = 2
+HEADER = "parts"
+FORMAT = 2
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A complete checkpoint on disk."""
+class Part:
+    """Elements [start, stop) of one tensor of a parameter, under `key` in a shard."""
 
-    folder: Path
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    split: Split | None
+    start: int
+    stop: int
+    file: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}:{self.kind}:{self.start}"
+
+    def row(self) -> list[Any]:
+        return [self.name, self.kind, self.shape, self.split, self.start, self.stop]
+
+    @classmethod
+    def of(cls, row: Sequence[Any], file: str) -> Part:
+        name, kind, shape, split, start, stop = row
+        return cls(name, kind, tuple(shape), tuple(split) if split else None, start, stop, file)
+
+
+@dataclass
+class Checkpoint:
+    """A complete checkpoint. Its shards are mapped, so what is read costs no more than itself."""
+
+    folder: Folder
+    name: str
     step: int
     state: Mapping[str, Any]
+    _parts: dict[str, list[Part]] = field(default_factory=dict, repr=False)
+    _open: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def place(self) -> str:
+        return f"{self.folder.url}"
+
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        """Each shard's path, size and sha256."""
+        return list(self.state["files"])
 
     def weights(self) -> dict[str, Tensor]:
-        return load_file(self.folder / WEIGHTS)
+        """The whole model's tensors, by name, on the CPU."""
+        names = dict.fromkeys(part.name for part in self.parts(WEIGHT))
+        return {name: self.whole(name, WEIGHT) for name in names}
+
+    def parts(self, kind: str) -> list[Part]:
+        """Every shard's parts of weights, or of the optimizer's states."""
+        prefix = "weights" if kind == WEIGHT else "optimizer"
+        if prefix not in self._parts:
+            found: list[Part] = []
+            for entry in self.files:
+                if entry["path"].startswith(prefix):
+                    rows = json.loads(self._shard(entry["path"]).metadata()[HEADER])
+                    found += [Part.of(row, entry["path"]) for row in rows]
+            self._parts[prefix] = found
+        return self._parts[prefix]
+
+    def of(self, name: str, kind: str) -> list[Part]:
+        return [part for part in self.parts(kind) if (part.name, part.kind) == (name, kind)]
+
+    def kinds(self, name: str) -> list[str]:
+        """The optimizer's states that a parameter has."""
+        return list(dict.fromkeys(p.kind for p in self.parts("") if p.name == name))
+
+    def read(self, name: str, kind: str, split: Split | None, start: int, stop: int) -> Tensor:
+        """Elements [start, stop) of a parameter's flattened slice, whoever wrote them."""
+        parts = [part for part in self.of(name, kind) if part.split == split]
+        if not parts:
+            return slice_of(self.whole(name, kind), split).reshape(-1)[start:stop]
+        return self._range(parts, start, stop)
+
+    def whole(self, name: str, kind: str) -> Tensor:
+        """A parameter's whole tensor, or one of its states, from all shards."""
+        parts = self.of(name, kind)
+        if not parts:
+            raise self._lacks(name, kind)
+        full: Tensor | None = None
+        for split in dict.fromkeys(part.split for part in parts):
+            same = [part for part in parts if part.split == split]
+            count = math.prod(parts[0].shape) // (split[2] if split else 1)
+            values = self._range(same, 0, count)
+            full = torch.empty(parts[0].shape, dtype=values.dtype) if full is None else full
+            target = slice_of(full, split)
+            target.copy_(values.view(target.shape))
+        assert full is not None
+        return full
+
+    def _range(self, parts: Sequence[Part], start: int, stop: int) -> Tensor:
+        """Elements [start, stop), joined from parts of the same slice."""
+        found: list[Tensor] = []
+        at = start
+        for part in sorted(parts, key=lambda part: part.start):
+            last = min(part.stop, stop)
+            if part.start <= at < last:
+                values = self._shard(part.file).get_slice(part.key)
+                found.append(values[at - part.start : last - part.start])
+                at = last
+        if at < stop:
+            raise self._lacks(parts[0].name, parts[0].kind)
+        return torch.cat(found)
+
+    def _shard(self, file: str) -> Any:
+        if file not in self._open:
+            self._open[file] = safe_open(self.folder.fetch(file), "pt")
+        return self._open[file]
+
+    def _lacks(self, name: str, kind: str) -> UserError:
+        return UserError(
+            f"checkpoint {self.place} lacks the {kind} of {name}, which this run's model has: it "
+            "is of another model; give the run a store of its own, or remove that checkpoint"
+        )
+
+    def faults(self, files: Sequence[Mapping[str, Any]] | None = None) -> Iterator[str]:
+        """What differs between the shards (or some of them) and `state.json`."""
+        for entry in self.files if files is None else files:
+            size = self.folder.size(entry["path"])
+            if size is None:
+                yield f"{entry['path']} is missing"
+            elif size != entry["size"]:
+                yield f"{entry['path']} has {size} bytes, expected {entry['size']}"
+            elif (found := file_sha256(self.folder.fetch(entry["path"]))) != entry["sha256"]:
+                self.folder.forget(entry["path"])
+                yield (
+                    f"{entry['path']} has sha256 {found[:12]}..., expected "
+                    f"{entry['sha256'][:12]}..."
+                )
 
 
-def find_checkpoints(root: Path) -> list[Checkpoint]:
+def slice_of(full: Tensor, split: Split | None) -> Tensor:
+    """A tensor-parallel rank's slice of a whole tensor."""
+    if split is None:
+        return full
+    dimension, index, count = split
+    return full.chunk(count, dimension)[index]
+
+
+def damaged(checkpoint: Checkpoint, fault: str, others: Sequence[Checkpoint]) -> UserError:
+    """The refusal of a checkpoint with a shard that is lost or changed on disk."""
+    before = [other.step for other in others if other.step < checkpoint.step]
+    instead = f"goes on from step {max(before)}" if before else "starts anew"
+    return UserError(
+        f"checkpoint {checkpoint.place} is damaged: {fault}; remove that folder, and the run "
+        f"{instead}"
+    )
+
+
+def find_checkpoints(root: Folder | Path) -> list[Checkpoint]:
     """Every complete checkpoint under `root`, oldest first; not what a kill left half done."""
+    root = root if isinstance(root, Folder) else Folder(root)
     found = []
-    for path in root.glob(f"step-*/{STATE}"):
-        state = json.loads(path.read_text(encoding="utf-8"))
-        found.append(Checkpoint(path.parent, int(state["step"]), state))
-    return sorted(found, key=lambda checkpoint: checkpoint.step)
+    for path in root.names(f"step-*/{STATE}"):
+        text = root.read(path)
+        if text is None:  # removed since it was listed
+            continue
+        name = path.split("/")[0]
+        try:
+            state = json.loads(text)
+        except ValueError as error:
+            raise UserError(
+                f"{root.url}/{path} is damaged ({error}); remove that folder, and the run goes on "
+                "from the checkpoint before it"
+            ) from error
+        if state.get("format") != FORMAT:
+            continue
+        found.append(Checkpoint(root / name, name, int(state["step"]), state))
+    return sorted(found, key=lambda checkpoint: (checkpoint.step, checkpoint.name))
 
 
-def newest(root: Path, fits: Callable[[Checkpoint], bool]) -> Checkpoint | None:
+def newest(root: Folder | Path, fits: Callable[[Checkpoint], bool]) -> Checkpoint | None:
     """The newest checkpoint that `fits` the run to be continued."""
     return next(filter(fits, reversed(find_checkpoints(root))), None)
 
 
-def discard_after(root: Path, step: int) -> None:
-    """Remove checkpoints past `step`: another course of the same run, which this one leaves."""
+def remove_checkpoint(checkpoint: Checkpoint) -> None:
+    """Remove one; it stops existing before its shards go."""
+    checkpoint.folder.remove(STATE)
+    checkpoint.folder.remove()
+
+
+def discard_after(root: Folder | Path, step: int) -> None:
+    """Remove checkpoints past `step` (another course of the same run, which this one leaves) and
+    what kills left half done.
+    """
+    root = root if isinstance(root, Folder) else Folder(root)
+    kept = set()
     for checkpoint in find_checkpoints(root):
         if checkpoint.step > step:
-            shutil.rmtree(checkpoint.folder)
+            remove_checkpoint(checkpoint)
+        else:
+            kept.add(checkpoint.name)
+    for name in {path.split("/")[0] for path in root.names("step-*/*")} - kept:
+        (root / name).remove()
 
 
-def save_checkpoint(
-    root: Path, step: int, engine: Any, state: Mapping[str, Any], pinned: int | None = None
-) -> None:
-    """Write one; every rank calls this. `pinned` is a step whose checkpoint is never removed."""
-    rank, world = dist.get_rank(), dist.get_world_size()
-    final, partial = root / f"step-{step:08d}", root / f"step-{step:08d}.partial"
-    if rank == 0:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    dist.barrier()
-    weights = _weights(engine.module)
-    if rank == 0:
-        save_file(weights, partial / WEIGHTS)
-    tensors, scalars = _pack(shard_optimizer(engine))
-    save_file(tensors, partial / _shard_name(rank, world))
-    if rank == 0:
-        layout = {"world": world, "zero": engine.zero_optimization_stage(), "scalars": scalars}
-        text = json.dumps({**state, "step": step, "layout": layout})
-        (partial / STATE).write_text(text, encoding="utf-8")
-    dist.barrier()
-    if rank == 0:
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(partial, final)
-        _remove_old(root, pinned)
-    dist.barrier()
+def check_model(checkpoint: Checkpoint, model: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of another model; `model` is the run's shape, by field."""
+    theirs: Mapping[str, Any] = checkpoint.state.get("model", {})
+    for name, expected in model.items():
+        if name in theirs and theirs[name] != expected:
+            raise UserError(
+                f"checkpoint {checkpoint.place} is of another model: its {name} is "
+                f"{theirs[name]}, this run's is {expected}; give the run a store of its own, or "
+                "remove that checkpoint"
+            )
 
 
-def load_optimizer(checkpoint: Checkpoint, engine: Any) -> None:
-    """Give this rank's optimizer its part of the state, cut anew where the shape is another.
-
-    Raises ValueError where another shape cannot be served: between ZeRO 0 and the others.
+def check_space(root: Folder, parameters: int, states: int, copies: int) -> None:
+    """Refuse a store that cannot hold `copies` checkpoints of that many float32 parameters, each
+    with `states` numbers of optimizer state.
     """
-    layout = checkpoint.state["layout"]
-    rank, world = dist.get_rank(), dist.get_world_size()
-    zero = engine.zero_optimization_stage()
-    if bool(layout["zero"]) != bool(zero):
-        raise ValueError(
-            f"{checkpoint.folder} was written at ZeRO {layout['zero']} and this run is at ZeRO "
-            f"{zero}: whole and sliced states do not mix; keep to 0, or to 1 and 2"
+    free = root.free_bytes()
+    each = 4 * parameters * (1 + states)
+    here = sum(entry["size"] for c in find_checkpoints(root) for entry in c.files)
+    if free is not None and free + here < each * copies:
+        raise UserError(
+            f"{root.url} has {_gib(free)} GiB free and the run keeps {copies} checkpoints of "
+            f"{_gib(each)} GiB, {_gib(each * copies)} GiB: free some space (`raylm gc`), keep "
+            "fewer (checkpoints.last), or give another store"
         )
-    optimizer = shard_optimizer(engine)
-    muon = zero and any(group.get("use_muon") for group in optimizer.param_groups)
-    if muon and layout["world"] != world:
-        raise ValueError(
-            f"{checkpoint.folder} was written by {layout['world']} workers and this run has "
-            f"{world}: DeepSpeed's Muon keeps whole matrices' momentum with each rank, which "
-            "cannot be cut anew; keep the number of workers, or use adamw"
-        )
-    if layout["world"] == world:
-        shards = [load_file(checkpoint.folder / _shard_name(rank, world))]
-    elif zero == 0:  # every rank holds all of it
-        shards = [load_file(checkpoint.folder / _shard_name(0, layout["world"]))]
-    else:
-        count = layout["world"]
-        shards = [load_file(checkpoint.folder / _shard_name(i, count)) for i in range(count)]
-    _unpack(optimizer, shards, layout["scalars"], rank)
 
 
-def _weights(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The model's parameters on the CPU; a tied one once."""
-    kept: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, parameter in model.named_parameters():
-        if id(parameter) not in seen:
-            seen.add(id(parameter))
-            kept[name] = parameter.detach().cpu().clone()
-    return kept
-
-
-def _pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """The optimizer's tensors, and its plain numbers (Muon counts steps with an int)."""
-    tensors: dict[str, Tensor] = {}
-    scalars: dict[str, float] = {}
-    for group, settings in enumerate(optimizer.param_groups):
-        for index, parameter in enumerate(settings["params"]):
-            for name, value in optimizer.state.get(parameter, {}).items():
-                key = f"{group}.{index}.{name}"
-                if isinstance(value, Tensor):
-                    tensors[key] = value.detach().cpu().clone()
-                else:
-                    scalars[key] = value
-    return tensors, scalars
-
-
-def _unpack(
-    optimizer: torch.optim.Optimizer,
-    shards: list[dict[str, Tensor]],
-    scalars: Mapping[str, float],
-    rank: int,
-) -> None:
-    for group, settings in enumerate(optimizer.param_groups):
-        for index, parameter in enumerate(settings["params"]):
-            prefix = f"{group}.{index}."
-            state: dict[str, Any] = {
-                key.removeprefix(prefix): value
-                for key, value in scalars.items()
-                if key.startswith(prefix)
-            }
-            for key in shards[0]:
-                if key.startswith(prefix):
-                    parts = [shard[key] for shard in shards]
-                    state[key.removeprefix(prefix)] = _cut(parts, parameter, rank)
-            if state:
-                optimizer.state[parameter] = state
-
-
-def _cut(parts: list[Tensor], parameter: Tensor, rank: int) -> Tensor:
-    """This rank's slice of the joined flat state; padding at the end is dropped or added anew."""
-    if len(parts) == 1 or parts[0].ndim == 0:
-        return parts[0].to(parameter.device if parts[0].ndim else "cpu")
-    joined, size = torch.cat(parts), parameter.numel()
-    missing = (rank + 1) * size - joined.numel()
-    if missing > 0:
-        joined = torch.cat([joined, joined.new_zeros(missing)])
-    return joined[rank * size : (rank + 1) * size].clone().to(parameter.device)
-
-
-def _shard_name(rank: int, world: int) -> str:
-    return f"optimizer-{rank:02d}-of-{world:02d}.safetensors"
-
-
-def _remove_old(root: Path, pinned: int | None) -> None:
-    """Keep the newest few and the pinned one."""
-    others = [c for c in find_checkpoints(root) if c.step != pinned]
-    for checkpoint in others[:-KEEP]:
-        shutil.rmtree(checkpoint.folder)
+def _gib(size: int) -> str:
+    """Bytes as GiB with three significant digits."""
+    value = size / 2**30
+    return f"{value:.{max(0, 2 - math.floor(math.log10(max(value, 1e-9))))}f}"

@@ -11,12 +11,21 @@ gradient, so a run with Muon does not clip.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_
 
 from model.optimizer import Kind, build_optimizer, matrices_and_others
+from stages.tune.decoder import TrainedDecoder
+from stages.tune.mesh import Mesh
 from stages.tune.parallel import Parallel
+from stages.tune.pipeline import leave_the_step_out, pipeline_of
+from stages.tune.ulysses import divide_sequences
 
 CLIP_NORM = 1.0
 LEARNING_RATE_SCALE = "learning_rate_scale"
@@ -24,22 +33,59 @@ LEARNING_RATE_SCALE = "learning_rate_scale"
 
 
 def deepspeed_config(
-    parallel: Parallel, accumulation: int, clip_norm: float = CLIP_NORM
+    parallel: Parallel, accumulation: int, clip_norm: float, hidden_size: int, muon: bool
 ) -> dict[str, Any]:
-    """DeepSpeed's configuration; micro-batch and accumulation, from which it finds the batch."""
+    """DeepSpeed's configuration; micro-batch and accumulation, from which it finds the batch.
+
+    At ZeRO 0 `StepGuard` clips: DeepSpeed's own norm leaves out pipeline stages and counts a tied
+    head twice.
+    """
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": parallel.rows,
         "gradient_accumulation_steps": accumulation,
-        "gradient_clipping": clip_norm,
-        "zero_optimization": {"stage": parallel.zero},
+        "gradient_clipping": clip_norm if parallel.zero else 0.0,
+        "zero_optimization": _zero_section(parallel, hidden_size, muon),
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": 2**31,
+        "steps_per_print": None,
         "wall_clock_breakdown": False,
     }
-    if parallel.zero in (1, 2):  # one bucket for a small model: fewer collectives per step
-        config["zero_optimization"] |= {"overlap_comm": False, "contiguous_gradients": True}
+    if parallel.tensor > 1:
+        config["tensor_parallel"] = {"autotp_size": parallel.tensor}
     return config
+
+
+def _zero_section(parallel: Parallel, hidden_size: int, muon: bool) -> dict[str, Any]:
+    section: dict[str, Any] = {"stage": parallel.zero}
+    if parallel.zero:  # on CPUs there is no second stream to overlap with
+        section |= {"overlap_comm": parallel.gpu, "contiguous_gradients": True}
+    if parallel.zero == 3:  # sizes as Hugging Face's "auto": norms stay, matrices come and go
+        section |= {
+            "stage3_param_persistence_threshold": 10 * hidden_size,
+            "stage3_prefetch_bucket_size": round(0.9 * hidden_size**2),
+            "reduce_scatter": not muon,  # Muon needs whole gradients
+        }
+    for part, place in (
+        ("offload_optimizer", parallel.offload_optimizer),
+        ("offload_param", parallel.offload_weights),
+    ):
+        if place:
+            section[part] = {"device": place, "pin_memory": parallel.gpu}
+            if place == "nvme":
+                section[part]["nvme_path"] = parallel.offload_folder
+    return section
+
+
+def divided(model: TrainedDecoder, mesh: Mesh) -> tuple[torch.nn.Module, Any]:
+    """What `start_engine` trains: the decoder, or its stage; and DeepSpeed's groups, if it must be
+    told them.
+    """
+    _begin_deepspeed()
+    if mesh.pipeline > 1:
+        return pipeline_of(model, mesh.pipeline), None
+    if mesh.sequence > 1:
+        return model, divide_sequences(model, mesh)
+    return model, None
 
 
 def without_compiled_operators() -> None:
@@ -93,27 +139,47 @@ def _muon_scale(matrix: torch.Tensor) -> float:
     return round(0.2 * max(rows, columns) ** 0.5 / max(1.0, rows / columns) ** 0.5, 6)
 
 
-def start_engine(
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    parallel: Parallel,
-    accumulation: int = 1,
-    clip_norm: float = CLIP_NORM,
-) -> Any:
-    """A DeepSpeed engine over `model` in the running process group."""
+def _begin_deepspeed() -> Any:
+    """DeepSpeed, quiet, with the running process group as its own."""
     import logging
+    import warnings
 
     without_compiled_operators()
     import deepspeed
     from deepspeed.utils import logger
 
     logger.setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+    deepspeed.init_distributed(dist_backend=dist.get_backend(), dist_init_required=False)
+    return deepspeed
+
+
+def start_engine(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    parallel: Parallel,
+    accumulation: int = 1,
+    clip_norm: float = CLIP_NORM,
+    hidden_size: int = 1,
+    groups: Any = None,
+) -> Any:
+    """A DeepSpeed engine over `model` in the running process group; `groups` are `divided`'s."""
+    deepspeed = _begin_deepspeed()
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=optimizer,
-        config=deepspeed_config(parallel, accumulation, clip_norm),
+        config=deepspeed_config(
+            parallel,
+            accumulation,
+            clip_norm,
+            hidden_size,
+            muon=type(optimizer).__name__ == "MuonWithAuxAdam",
+        ),
+        mpu=groups,
         dist_init_required=False,
     )
+    if parallel.pipeline > 1:
+        leave_the_step_out(engine)
     return engine
 
 
@@ -126,29 +192,88 @@ def shard_optimizer(engine: Any) -> torch.optim.Optimizer:
 
 
 class StepGuard:
-    """Takes the optimizer's step, or leaves it out on all ranks where a gradient is not finite.
+    """Takes the optimizer's step, or leaves it out on all ranks, weights and states untouched.
 
-    At ZeRO 1 and 2 DeepSpeed itself finds the overflow from the norm over all ranks; at ZeRO 0
-    every rank holds the same averaged gradients, so all decide alike.
+    With ZeRO, DeepSpeed takes the norm within its step and leaves the step out where the norm is
+    not finite; so a norm that is refused is handed to it as infinite. At ZeRO 0 the norm is found
+    and gradients are clipped here.
     """
 
-    def __init__(self, engine: Any) -> None:
-        self.engine = engine
+    def __init__(self, engine: Any, clip_norm: float = CLIP_NORM) -> None:
+        self.engine, self.clip_norm = engine, clip_norm
         self.zero = engine.zero_optimization_stage()
-
-    def step(self) -> tuple[float, bool]:
-        """(gradient norm before clipping, whether the step was taken)."""
+        self._accept: Callable[[float], bool] = math.isfinite
+        self._norm = math.inf
         if self.zero:
-            self.engine.step()
-            norm = float(self.engine.get_global_grad_norm())
-            return norm, not self.engine.optimizer.overflow
-        gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients))
-        finite = norm < float("inf")
-        if finite:
-            self.engine.step()
+            self._listen(engine.optimizer)
+
+    def _listen(self, inner: Any) -> None:
+        """Stand between DeepSpeed's norm and its decision. ZeRO 3 gives the norm by groups."""
+        name = "_get_norm_groups" if self.zero == 3 else "scaled_global_norm"
+        measure = getattr(inner, name)
+
+        def judged() -> Any:
+            value = measure()
+            groups = value if isinstance(value, list) else [value]
+            parts = [float(part) for part in groups]  # DeepSpeed says -1 for what is not finite
+            self._norm = math.hypot(*parts) if min(parts) >= 0 else math.inf
+            if self._accept(self._norm):
+                return value
+            refused = [torch.full_like(part, math.inf) for part in groups]
+            return refused if isinstance(value, list) else refused[0]
+
+        setattr(inner, name, judged)
+
+    def step(self, accept: Callable[[float], bool] = math.isfinite) -> tuple[float, bool]:
+        """(gradient norm before clipping, whether the step was taken).
+
+        `accept` judges the norm, alike on all ranks. A norm that is not finite is never taken.
+        """
+        self._accept = accept
+        self._norm = math.inf
+        if self.zero:
+            take_step(self.engine)
+            return self._norm, not self.engine.optimizer.overflow
+        norm = float(gradient_norm(self.engine))
+        taken = math.isfinite(norm) and accept(norm)
+        if taken:
+            if self.clip_norm:
+                parameters = list(self.engine.module.parameters())
+                clip_grads_with_norm_(parameters, self.clip_norm, torch.tensor(norm))
+            take_step(self.engine)
         else:
             self.engine.optimizer.zero_grad(set_to_none=True)
             self.engine.micro_steps += 1  # what step() counts besides
             self.engine.global_steps += 1
-        return norm, finite
+        return norm, taken
+
+
+def take_step(engine: Any) -> None:
+    """The optimizer's step with the gradients that the passes left."""
+    if engine.pipeline_parallelism:
+        engine._exec_optimizer_step()
+    else:
+        engine.step()
+
+
+def gradient_norm(engine: Any) -> Tensor:
+    """The norm of the whole model's averaged gradients at ZeRO 0, on every rank the same.
+
+    Of a weight that several ranks of a model hold whole, one counts it.
+    """
+    parameters = [p for p in engine.module.parameters() if p.grad is not None]
+    group = engine.mpu and engine.mpu.get_model_parallel_group()
+    if group is None or engine.sequence_parallel_size > 1:
+        return torch.nn.utils.get_total_norm([p.grad for p in parameters])
+    first = engine.mpu.get_model_parallel_rank() == 0
+    counted = [p.grad for p in parameters if first or _is_part(p)]
+    square = torch.nn.utils.get_total_norm(counted).square()
+    dist.all_reduce(square, group=group)
+    return square.sqrt()
+
+
+def _is_part(parameter: torch.nn.Parameter) -> bool:
+    """Whether other ranks of the model hold something else: a slice of it, or another layer."""
+    return getattr(parameter, "tensor_model_parallel", False) or getattr(
+        parameter, "model_parallel", False
+    )

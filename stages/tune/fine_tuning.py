@@ -55,6 +55,11 @@ class FineTuning(StageConfig):
                 f"parallel.zero is {self.parallel.zero}; stages that train through TRL keep whole "
                 "optimizer states: use zero 0"
             )
+        if self.parallel.model_ranks > 1:
+            raise ValueError(
+                "parallel.tensor, pipeline and sequence are for pretraining; stages that train "
+                "through TRL share out rows only: leave them 1"
+            )
         if self.batch_rows % self.parallel.bounds[1]:
             raise ValueError(
                 f"batch_rows is {self.batch_rows}, not a multiple of the {self.parallel.bounds[1]} "

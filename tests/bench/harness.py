@@ -26,14 +26,17 @@ def compare(
     *,
     rounds: int = 10,
     rate: Callable[[Callable[[], float]], float] = best_rate,
+    warm_up: bool = True,
 ) -> dict[str, str | float]:
-    """Both sides once to warm up, then `rounds` times in turns; each side's best rate counts.
+    """Both sides once to warm up (unless told), then `rounds` times in turns; each side's best
+    rate counts.
 
     Each side does some work and returns how much (in what `unit` counts per second). Prints
     progress and, as the last line, the result.
     """
-    ours()
-    peer()
+    if warm_up:
+        ours()
+        peer()
     rates: dict[str, list[float]] = {"ours": [], "peer": []}
     for number in range(rounds):
         # The side that goes second may find warmer caches, or a cooler core: take turns.

@@ -82,8 +82,10 @@ def finish_through_kills(
     return after
 
 
-@pytest.mark.chaos
-@pytest.mark.parametrize("offset", [0.0, 0.07, 0.13])
+@pytest.mark.parametrize(
+    "offset",
+    [0.0, pytest.param(0.07, marks=pytest.mark.chaos), pytest.param(0.13, marks=pytest.mark.chaos)],
+)
 def test_kills_of_small_stages(tmp_path: Path, offset: float) -> None:
     recipe = write_recipe(tmp_path, SLOW)
     store = LocalStore(tmp_path / "runs")

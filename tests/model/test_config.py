@@ -80,12 +80,18 @@ def test_hugging_face_round_trip_and_refusals() -> None:
     written = config.to_hugging_face()
     assert ModelConfig.from_hugging_face(written) == config
     assert ModelConfig.from_hugging_face(Qwen3Config(**written).to_dict()) == config
-    with pytest.raises(ValueError, match="model_type 'llama'; expected 'qwen3'"):
-        ModelConfig.from_hugging_face({"model_type": "llama"})
-    with pytest.raises(ValueError, match="attention_bias, rope_type"):
+    with pytest.raises(
+        ValueError, match="model_type 'gpt2'; expected one of llama, mistral, qwen3"
+    ):
+        ModelConfig.from_hugging_face({"model_type": "gpt2"})
+    with pytest.raises(ValueError, match="lacks hidden_size, intermediate_size"):
+        ModelConfig.from_hugging_face({"model_type": "llama", "vocab_size": 9})
+    with pytest.raises(ValueError, match="attention_bias, partial_rotary_factor"):
         ModelConfig.from_hugging_face(
-            written | {"attention_bias": True, "rope_parameters": {"rope_type": "yarn"}}
+            written | {"attention_bias": True, "partial_rotary_factor": 0.5}
         )
+    with pytest.raises(ValueError, match="'longrope'; expected linear, dynamic, yarn or llama3"):
+        ModelConfig.from_hugging_face(written | {"rope_parameters": {"rope_type": "longrope"}})
 
 
 def test_bad_shapes_say_found_and_expected() -> None:

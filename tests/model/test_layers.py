@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb
 
-from model.layers import RMSNorm, rotary_tables, rotate
+from model.layers import RMSNorm
+from model.rotary import rotary_tables, rotate
+from tests.model.conftest import small_config
 
 
 def test_norm_and_its_gradient_are_torchs() -> None:
@@ -38,7 +40,7 @@ def test_rotation_is_hugging_faces() -> None:
     angles = positions[..., None] / 1e4 ** (torch.arange(0, 8, 2) / 8)
     both = torch.cat((angles, angles), -1)
     expected, _ = apply_rotary_pos_emb(x, x, both.cos(), both.sin())
-    tables = rotary_tables(positions, 8, 1e4)
+    tables = rotary_tables(positions, small_config(head_dim=8))
     torch.testing.assert_close(rotate(x, tables), expected)
     with torch.no_grad():
         torch.testing.assert_close(rotate(x, tables), expected)
@@ -46,7 +48,7 @@ def test_rotation_is_hugging_faces() -> None:
 
 def test_rotation_gradient_and_length() -> None:
     torch.manual_seed(0)
-    tables = rotary_tables(torch.arange(5)[None], 8, 1e4)
+    tables = rotary_tables(torch.arange(5)[None], small_config(head_dim=8))
     cos, sin = tables[0].double(), tables[1].double()
     x = torch.randn(2, 3, 5, 8, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: rotate(x, (cos, sin)), (x,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
-from tests.stages.text.test_quality import GOOD_CHINESE, GOOD_ENGLISH
+from tests.sample_texts import GOOD_CHINESE, GOOD_ENGLISH
 
 PLACES = ("harbour", "market", "station", "village", "castle", "museum", "library", "theatre")
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from model.config import ModelConfig
 from stages.pretrain import Config
+from stages.tune.parallel import Parallel
 
 
 def _config(**fields: object) -> Config:
@@ -21,6 +22,18 @@ def _config(**fields: object) -> Config:
         ({"steps": 10}, "warmup_steps is 20 but the run has 10 steps"),
         ({"parallel": {"workers": [3, 2]}}, "the smaller first|least, most"),
         ({"paralel": {}}, "paralel"),
+        ({"train_tokens": 100}, "both steps .100. and train_tokens .100. are given"),
+        ({"mixture": [1, 1]}, r"mixture is \[1.0, 1.0\], expected 1 shares"),
+        ({"tokens": ["a", "b"], "mixture": [1, -1]}, "none negative"),
+        (
+            {"tokens": ["a", "b"], "phases": [{"begin": 9, "mixture": [1, 1]}] * 2},
+            r"begin at steps \[0, 9, 9\]: give rising steps",
+        ),
+        (
+            {"schedule": "cosine", "phases": [{"mixture": [1]}]},
+            "begins at decay, which the schedule cosine has not",
+        ),
+        ({"start": "s", "model": {"depth": 3}}, "both start .s. and model are given"),
         (
             {"model": {"max_position_embeddings": 128}},
             "sequence_length is 256, longer than the model's max_position_embeddings 128",
@@ -30,6 +43,72 @@ def _config(**fields: object) -> Config:
 def test_a_mistake_is_explained(fields: dict[str, object], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         _config(**fields)
+
+
+TWO = {"workers": 2}
+MODEL = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2}
+
+
+@pytest.mark.parametrize(
+    ("parallel", "said"),
+    [
+        ({"workers": 3, "tensor": 2}, "parallel.workers is 3, not a multiple of parallel.tensor 2"),
+        (
+            {"workers": [2, 4], "tensor": 2},
+            r"\[2, 4\] with parallel.tensor 2: an elastic",
+        ),
+        ({"workers": 4, "tensor": 2, "pipeline": 2}, "tensor 2 and parallel.pipeline 2 were asked"),
+        ({"workers": 4, "tensor": 2, "sequence": 2}, "tensor 2 and parallel.sequence 2 were asked"),
+        ({**TWO, "pipeline": 2, "zero": 2}, "pipeline 2 with parallel.zero 2: .* use zero 0 or 1"),
+        ({**TWO, "pipeline": 2, "zero": 3}, "pipeline 2 with parallel.zero 3"),
+        ({"workers": 4, "pipeline": 4}, "pipeline is 4 and the model has 2 layers"),
+        ({"workers": 6, "pipeline": 2}, "32 rows, not a multiple of the 3 pipelines"),
+        ({"workers": 4, "tensor": 4}, "num_key_value_heads is 2, which parallel.tensor 4 does not"),
+        ({"workers": 3, "tensor": 3}, "num_attention_heads is 4, which parallel.tensor 3 does not"),
+        ({"workers": 4, "sequence": 4}, "num_key_value_heads is 2, which parallel.sequence 4 does"),
+        ({"offload_optimizer": "cpu"}, "offload_optimizer is set with parallel.zero 0"),
+        ({"zero": 2, "offload_weights": "cpu"}, "offload_weights is set with parallel.zero 2"),
+        ({"zero": 1, "offload_optimizer": "nvme"}, "nvme with parallel.zero 1"),
+        ({"zero": 3, "offload_weights": "nvme"}, "parallel.offload_folder is not set"),
+        ({"zero": 3, "offload_weights": "nvme", "offload_folder": "/n"}, "with parallel.gpu false"),
+        ({"zero": 4}, "parallel.zero"),
+    ],
+)
+def test_a_parallel_shape_that_cannot_be_is_refused_by_name(
+    parallel: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ValidationError, match=said):
+        _config(model=MODEL, parallel=parallel)
+
+
+def test_what_a_degree_cannot_divide_is_refused_by_name() -> None:
+    with pytest.raises(ValidationError, match=r"385, which parallel.tensor 2"):
+        _config(model={**MODEL, "intermediate_size": 385}, parallel={**TWO, "tensor": 2})
+    with pytest.raises(ValidationError, match=r"255, which parallel.sequence 2"):
+        _config(model=MODEL, sequence_length=255, batch_tokens=510, parallel={**TWO, "sequence": 2})
+    with pytest.raises(ValidationError, match=r"optimizer is muon with parallel.tensor 2"):
+        _config(model=MODEL, optimizer="muon", parallel={**TWO, "tensor": 2})
+    sizes = ModelConfig().model_dump() | {"kv_lora_rank": 8, "num_experts": 4}
+    with pytest.raises(ValueError, match=r"parallel.tensor is 2 and .* latent attention"):
+        Parallel(workers=2, tensor=2).check_sizes(sizes, 256)
+    with pytest.raises(ValueError, match=r"pipeline is 2 and .* mixture of experts"):
+        Parallel(workers=2, pipeline=2).check_sizes(sizes, 256)
+
+
+def test_the_large_shapes_are_accepted() -> None:
+    shape = {
+        "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80,
+        "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 128,
+    }  # fmt: skip
+    parallel = Parallel(workers=512, tensor=8, zero=3, rows=1, gpu=True)
+    config = _config(model=shape, batch_tokens=1 << 20, parallel=parallel.model_dump())
+    assert (config.parallel.data, config.parallel.model_ranks) == (64, 8)
+
+
+def test_a_run_may_be_as_long_as_tokens_say() -> None:
+    config = Config.model_validate({"tokens": "t", "batch_tokens": 1024, "train_tokens": 2.05e4})
+    assert config == Config.model_validate({"tokens": "t", "batch_tokens": 1024, "steps": 21})
+    assert "train_tokens" not in config.model_dump()
 
 
 def test_the_dial_and_the_sizes_give_a_shape() -> None:

@@ -139,6 +139,81 @@ def test_metrics_count_what_was_spent(
     metrics = said[-1]
     assert metrics["parameters"] == sum(p.numel() for p in Transformer(SHAPE).parameters())
     assert (metrics["steps"], metrics["tokens"]) == (10, 1280)
-    assert metrics["flops"] == 6 * metrics["parameters"] * 1280
+    assert metrics["flops"] == SHAPE.flops_per_token(16) * 1280
     assert 0 < metrics["heldout_loss"] < 6
     assert json.dumps(metrics)
+
+
+def test_every_step_is_measured(tokens: Path, tmp_path: Path, one_rank: Path) -> None:
+    loop.train(_job(tokens, tmp_path / "run", evaluate_every=4))
+    lines = read_journal(tmp_path / "run")
+    for line in lines:
+        useful = SHAPE.flops_per_token(16) * line["tokens_per_second"]
+        assert line["flops_per_second"] == pytest.approx(useful)
+        assert 0 < line["mfu"] < 1 and line["memory_gib"] > 0
+        for part in ("data_wait_seconds", "communication_seconds"):
+            assert 0 < line[part] < line["step_seconds"]
+    assert [line["step"] for line in lines if "heldout_loss" in line] == [3, 7]
+
+
+def test_sources_are_mixed_and_measured_apart(
+    tokens: Path, tmp_path: Path, one_rank: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half the rows from each of two sources, then one alone; losses by source add up."""
+    said: list[dict[str, Any]] = []
+    monkeypatch.setattr(loop, "report", lambda metrics, *_: said.append(metrics))
+    job = _job(tokens, tmp_path / "run", evaluate_every=5, parallel={"rows": 8})
+    job["config"]["tokens"] = ["a", "b"]
+    job["config"]["phases"] = [{"begin": "decay", "mixture": [0, 1]}]
+    job["tokens"] = {"web": job["tokens"], "books": str(tokens / "heldout")}
+    job["heldout"] = {"web": job["heldout"], "books": str(tokens / "train")}
+    loop.train(job)
+    first, last = (line for line in read_journal(tmp_path / "run") if "heldout_loss" in line)
+    assert {"loss/web", "loss/books", "heldout_loss/web", "heldout_perplexity/books"} <= set(first)
+    assert "loss/books" in last and "loss/web" not in last
+    assert last["loss/books"] < first["loss/books"]
+    assert said[-1]["heldout_loss"] == pytest.approx(last["heldout_loss"], rel=1e-6)
+
+
+def test_a_run_that_no_longer_learns_ends_early_and_stays_ended(
+    tokens: Path, tmp_path: Path, one_rank: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[dict[str, Any]] = []
+    monkeypatch.setattr(loop, "report", lambda metrics, *_: said.append(metrics))
+    rule = {"every": 2, "patience": 2, "min_improvement": 5.0}
+    job = _job(tokens, tmp_path / "run", early_stop=rule)
+    loop.train(job)
+    assert said[-1]["stopped_early_at"] == said[-1]["steps"] == 6
+    assert find_checkpoints(tmp_path / "run" / "checkpoints")[-1].step == 6
+    loop.train(job)
+    assert said[-1]["steps"] == 6
+    assert len(_losses(tmp_path / "run")) == 6
+
+
+def test_training_goes_on_from_a_hugging_face_folder(
+    tokens: Path, tmp_path: Path, one_rank: Path
+) -> None:
+    """The first loss of the continued run is the loss that transformers gives the same rows."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(1)
+    peer = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=60, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+            num_attention_heads=2, num_key_value_heads=1, head_dim=8,
+        )
+    )  # fmt: skip
+    peer.save_pretrained(tmp_path / "peer")
+    from model.pretrained import read_config
+
+    job = _job(tokens, tmp_path / "run", parallel={"rows": 8}, start="s")
+    job |= {"start": str(tmp_path / "peer"), "shape": read_config(tmp_path / "peer").model_dump()}
+    loop.train(job)
+    batch = TokenShards(tokens / "train").batch(0, 8, 16, 5)
+    ids, labels = torch.from_numpy(batch.input_ids), torch.from_numpy(batch.labels)
+    documents = torch.from_numpy(batch.document_ids)
+    same = documents[:, :, None] == documents[:, None, :]
+    mask = torch.zeros(8, 1, 16, 16).masked_fill_(~same.tril()[:, None], float("-inf"))
+    logits = peer(ids, attention_mask=mask).logits.flatten(0, 1)
+    loss = torch.nn.functional.cross_entropy(logits, labels.flatten(), ignore_index=-100)
+    assert _losses(tmp_path / "run")[0] == pytest.approx(loss.item(), abs=2e-5)

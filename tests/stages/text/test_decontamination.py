@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import lzma
 from collections import Counter
+from random import Random
+
+import pytest
 
 from stages.text.decontamination import Decontaminator, certificate
+from tests.real_text import SHARED, documents, needs_shared
 
 QUESTIONS = [
     "Tom has 37 apples and buys 48 more at the market. How many apples does Tom have now?",
@@ -52,3 +58,77 @@ def test_the_certificate_names_the_texts_in_any_order() -> None:
     one = certificate(Decontaminator(QUESTIONS), QUESTIONS, Counter())
     two = certificate(Decontaminator(QUESTIONS[::-1]), QUESTIONS[::-1], Counter())
     assert one["texts_sha256"] == two["texts_sha256"]
+
+
+def test_short_texts_are_only_found_whole() -> None:
+    """To put the bottle into brackets is not to put the cup into brackets."""
+    search = Decontaminator(["把瓶子和信分别放进方括号。"])
+    assert search.find("他说把瓶子和信分别放进方括号。") is not None
+    assert search.find("他说把杯子和信分别放进方括号。") is None
+
+
+def test_what_most_evaluation_texts_share_is_template() -> None:
+    texts = [f"Read the text and answer the question about {name} quickly now" for name in NAMES]
+    search = Decontaminator(texts)
+    assert search.find("Read the text and answer the question about nobody at all now") is None
+    hit = search.find("Read the text and answer the question about " + NAMES[3] + " quickly now")
+    assert hit is not None and hit.text == 3
+
+
+NAMES = [
+    f"{a}{b}"
+    for a in ("Ana", "Bo", "Cy", "Di", "Eve", "Flo")
+    for b in ("ril", "tas", "mun", "dor", "vik")
+]
+
+
+def _edited(random: Random, text: str) -> str:
+    """The text with one word in about fifteen changed or gone; no number is touched."""
+    words = text.split(" ")
+    for _ in range(max(1, len(words) // 15)):
+        plain = [at for at, word in enumerate(words) if word.isalpha()]
+        at = random.choice(plain)
+        words[at : at + 1] = random.choice(([], ["another"]))
+    return " ".join(words)
+
+
+def _measure(leaks: int, clean: int) -> dict[str, float]:
+    """Recall of planted leaks of GSM8K, and the share of clean documents that are dropped."""
+    rows = [
+        json.loads(line)["question"]
+        for line in lzma.decompress((SHARED / "gsm8k/train.jsonl.xz").read_bytes()).splitlines()
+    ]
+    training, evaluation = rows[:3000], rows[-1000:]
+    pages = [text for _, text in documents(clean)]
+    random = Random(11)
+    search = Decontaminator(evaluation, training)
+    found = {"exact": 0, "near": 0}
+    for number in range(leaks):
+        question = evaluation[number % len(evaluation)]
+        page = pages[number % len(pages)][:4000].split(" ")
+        at = random.randrange(len(page) + 1)
+        for how, said in (("exact", question.upper()), ("near", _edited(random, question))):
+            leaked = " ".join([*page[:at], said, *page[at:]])
+            found[how] += search.find(leaked) is not None
+    # Ordinary pages, and the questions of the same set that are for training.
+    false = sum(search.find(page) is not None for page in pages)
+    return {how: count / leaks for how, count in found.items()} | {"false": false / len(pages)}
+
+
+@needs_shared
+def test_planted_leaks_are_found_and_clean_pages_kept() -> None:
+    measured = _measure(leaks=150, clean=1000)
+    print(measured)
+    assert measured["exact"] >= 0.99
+    assert measured["near"] >= 0.9
+    assert measured["false"] == 0
+
+
+@pytest.mark.parity
+@needs_shared
+def test_planted_leaks_over_twenty_thousand_pages() -> None:
+    measured = _measure(leaks=1000, clean=20_000)
+    print(measured)
+    assert measured["exact"] >= 0.99
+    assert measured["near"] >= 0.9
+    assert measured["false"] < 1e-4

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from stages.text.privacy import chinese_resident_id, find_spans, iban, luhn, mask
+from stages.text.privacy import (
+    KINDS,
+    chinese_resident_id,
+    find_spans,
+    iban,
+    luhn,
+    mask,
+    protect,
+)
+from tests.bench.privacy import STRUCTURED, ours, scores
+from tests.labelled_personal_data import generated, looking_alike, presidio
+from tests.real_text import needs_shared
 
 
 @pytest.mark.parametrize(
@@ -60,6 +71,69 @@ def test_each_kind_is_found_exactly(kind: str, text: str) -> None:
 )
 def test_what_is_no_personal_data_stays(text: str) -> None:
     assert find_spans(text) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "value", "after"),
+    [
+        ("passport", "Passport number: ", "E12345678", " expired"),
+        ("passport", "护照号码：", "G87654321", "。"),
+        ("passport", "", "L898902C36UTO7408122F1204159ZE184226B<<<<<10", ""),  # ICAO 9303's own
+        ("crypto_wallet", "to ", "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa", " please"),
+        ("crypto_wallet", "to ", "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq", "."),
+        ("crypto_wallet", "to ", "0xde709f2102306220921060314715629080e2fb77", "."),
+        ("gps", "located at ", "39.9042, 116.4074", " in town"),
+        ("gps", "", "40° 26′ 46″ N 79° 58′ 56″ W", ""),
+        ("phone", "Phone: ", "0490 75 40 81", ""),
+        ("phone", "手机", "+49 1512 3450021", "，微信同号"),
+        ("phone", "", "020 7946 0958", " please"),
+        ("secret", "api_key = '", "9aF3kQ7xZ2mB8vL4", "'"),
+        ("credit_card", "card number ", "630427373398", " is lost"),
+    ],
+)
+def test_kinds_that_need_their_surroundings(kind: str, before: str, value: str, after: str) -> None:
+    text = f"{before}{value}{after}"
+    assert [(s.kind, text[s.start : s.stop]) for s in find_spans(text, "en")] == [(kind, value)]
+
+
+def test_the_same_numbers_without_their_surroundings_are_left() -> None:
+    for text in (
+        "E12345678 is the part",
+        "the vector 39.9042, 116.4074 is long",
+        "630427373398 rows",
+        "password = changeme-changeme",
+        "0490 75 40 81",
+        "see 1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNb",
+    ):
+        assert find_spans(text, "en") == [], text
+
+
+def test_actions_by_kind() -> None:
+    text = "Write to a@b.org from 8.8.8.8."
+    assert protect(text, "en", {"email": "remove"}).text == "Write to  from <ip>."
+    assert protect(text, "en", {"email": "keep"}).text == "Write to a@b.org from <ip>."
+    dropped = protect(text, "en", {"ip": "drop"})
+    assert (dropped.dropped, dropped.text) == ("ip", text)
+
+
+def test_generated_texts_are_labelled_as_well_as_the_target_asks() -> None:
+    found = scores(generated(600), ours)
+    assert set(found) == set(KINDS)
+    assert all(found[kind][2] >= 0.95 for kind in STRUCTURED), found
+    assert not [text for text in looking_alike(1500) if find_spans(text)]
+
+
+def test_spans_do_not_depend_on_what_was_read_before() -> None:
+    items = generated(60)
+    once = [find_spans(item.text, item.language) for item in items]
+    assert once == [find_spans(item.text, item.language) for item in reversed(items)][::-1]
+
+
+@needs_shared
+def test_presidio_research_is_labelled_as_well_as_the_target_asks() -> None:
+    for name in ("synth_dataset_v2", "generated_small"):
+        found = scores(presidio(name), ours)
+        assert all(row[2] >= 0.95 for row in found.values() if row[3] >= 5), found
 
 
 def test_checksums_against_published_examples() -> None:

@@ -5,24 +5,11 @@ from __future__ import annotations
 import pytest
 
 from cluster.errors import UserError
-from stages.text.quality import QualityFilters, check_overrides
-
-GOOD_CHINESE = (
-    "北京的秋天是一年中最美的季节。天空很高，也很蓝，风轻轻地吹过树叶，发出沙沙的声音。\n"
-    "人们喜欢在周末去香山看红叶，也有不少家庭带着孩子去公园放风筝。路边的小店卖着热腾腾的烤红薯，"
-    "香气飘得很远。\n"
-    "我小时候住在胡同里，邻居们常常坐在门口聊天。老王会讲他年轻时候的故事，我们都听得入了神。"
-    "那时候生活简单，但是大家都很快乐。\n"
-    "现在城市变化很大，高楼越来越多，交通也更加方便了。不过每当秋天到来，我还是会想起从前的日子。"
-)
-GOOD_ENGLISH = (
-    "The old harbour has been the heart of the town for more than three hundred years. Fishermen "
-    "leave before sunrise and come back with their boats full of herring and mackerel.\n"
-    "In the summer visitors walk along the pier and buy ice cream from the small shop at its end. "
-    "Children try to catch crabs with a piece of string, and some of them even succeed.\n"
-    "When the storms of autumn arrive, the boats stay in the harbour. People mend their nets, tell "
-    "stories, and wait for better weather. That is how it has always been, and they like it."
-)
+from stages.text.quality import QualityFilters, check_overrides, settings
+from tests.bench.filters import compare_verdicts
+from tests.chinese_pages import bad_pages, manuals, sample_pages
+from tests.real_text import documents, needs_shared
+from tests.sample_texts import GOOD_CHINESE, GOOD_ENGLISH
 
 
 @pytest.mark.parametrize(("language", "text"), [("zh", GOOD_CHINESE), ("en", GOOD_ENGLISH)])
@@ -53,6 +40,48 @@ def test_english_defaults_would_drop_the_good_chinese_page() -> None:
 )
 def test_poor_pages_are_dropped(language: str, text: str) -> None:
     assert not QualityFilters().verdict(text, language).kept
+
+
+def test_bad_chinese_pages_are_dropped_whatever_is_bad_about_them() -> None:
+    filters = QualityFilters()
+    verdicts = [(kind, filters.verdict(text, "zh").kept) for kind, text in bad_pages(6)]
+    assert sum(kept for _, kept in verdicts) <= 0.05 * len(verdicts), verdicts
+
+
+def test_good_chinese_pages_of_the_sample_crawl_are_kept() -> None:
+    filters = QualityFilters()
+    pages = list(sample_pages(40))
+    assert sum(filters.verdict(text, "zh").kept for _, text in pages) >= 0.95 * len(pages)
+
+
+@needs_shared
+def test_chinese_manuals_are_kept_at_least_as_often_as_asked() -> None:
+    filters = QualityFilters()
+    pages = list(manuals())
+    kept = [name for name, text in pages if filters.verdict(text, "zh").kept]
+    print(f"{len(kept)} of {len(pages)} pages of Chinese manuals are kept")
+    assert len(pages) > 120 and len(kept) >= 0.95 * len(pages)
+
+
+@needs_shared
+def test_verdicts_equal_stock_datatrove_on_real_documents() -> None:
+    kept, different, _ = compare_verdicts(documents(150))
+    assert different == 0 and set(kept) >= {"en", "zh"}
+
+
+@pytest.mark.parity
+@needs_shared
+def test_verdicts_equal_stock_datatrove_on_twenty_thousand_documents() -> None:
+    _, different, _ = compare_verdicts(documents(20_000))
+    assert different == 0
+
+
+def test_other_languages_have_stop_words_and_longer_words() -> None:
+    german = settings("de", "web")["gopher_quality"]
+    assert "und" in german["stop_words"] and german["max_avg_word_length"] == 15
+    assert settings("ja", "web")["c4"]["min_words_per_line"] == -1
+    assert settings("xx", "web")["gopher_quality"]["min_stop_words"] is None
+    assert settings("en", "web")["gopher_quality"] == {}
 
 
 def test_overrides_change_the_verdict_and_are_checked() -> None:

@@ -6,7 +6,6 @@ import random
 
 import pytest
 from datatrove.data import Document
-from datatrove.pipeline.filters import GopherRepetitionFilter
 from datatrove.utils.word_tokenizers import load_word_tokenizer
 
 from stages.text import quality
@@ -52,9 +51,8 @@ def test_sentences_equal_the_stock_tokenizer(language: str) -> None:
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_verdicts_equal_stock_datatrove(language: str) -> None:
     filters = quality.QualityFilters()
-    classes = quality.FILTERS | {"gopher_repetition": GopherRepetitionFilter}
     stock = [
-        (name, classes[name](language=DATATROVE_LANGUAGE[language], **arguments))
+        (name, quality.STOCK[name](language=DATATROVE_LANGUAGE[language], **arguments))
         for name, arguments in quality.settings(language, "web").items()
     ]
     source = random.Random(9)

@@ -1,4 +1,4 @@
-"""Checkpoints: exact resume, what survives, and what a kill leaves."""
+"""Checkpoints by parameter: exact resume, any ZeRO stage to any other, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,42 +8,59 @@ from typing import Any
 import pytest
 import torch
 
+from cluster.errors import UserError
+from cluster.folder import Folder
+from model.config import ModelConfig
+from model.transformer import Transformer
 from stages.tune.checkpoint import (
-    _cut,
+    Part,
+    check_space,
     discard_after,
     find_checkpoints,
-    load_optimizer,
     newest,
-    save_checkpoint,
 )
 from stages.tune.engine import StepGuard, client_optimizer, start_engine
+from stages.tune.fragments import pieces, place_of, whole_shapes
+from stages.tune.memory import TrainingMemory
 from stages.tune.parallel import Parallel
+from stages.tune.saver import Saver, Snapshot
+
+SHAPE = ModelConfig(
+    vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+    num_attention_heads=2, num_key_value_heads=1, head_dim=8,
+)  # fmt: skip
 
 
-def _engine(zero: int, kind: str, weights: dict[str, torch.Tensor] | None = None) -> Any:
-    from model.config import ModelConfig
-    from model.transformer import Transformer
+class _Training:
+    """A model under an engine, and its memory in a folder."""
 
-    torch.manual_seed(1)
-    model = Transformer(
-        ModelConfig(vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
-                    num_attention_heads=2, num_key_value_heads=1, head_dim=8)
-    )  # fmt: skip
-    if weights is not None:
-        model.load_state_dict(weights, strict=False)
-    optimizer = client_optimizer(model, 1e-2, 0.1, kind)  # type: ignore[arg-type]
-    clip = 1.0 if kind == "adamw" else 0.0
-    return start_engine(model, optimizer, Parallel(zero=zero), clip_norm=clip)
+    def __init__(self, folder: Path, zero: int, kind: str = "adamw", seed: int = 1) -> None:
+        torch.manual_seed(seed)
+        model = Transformer(SHAPE)
+        shapes = whole_shapes(model)
+        optimizer = client_optimizer(model, 1e-2, 0.1, kind)  # type: ignore[arg-type]
+        clip = 1.0 if kind == "adamw" else 0.0
+        self.engine = start_engine(model, optimizer, Parallel(zero=zero), clip_norm=clip)
+        held = pieces(self.engine, shapes, place_of(self.engine))
+        shape = SHAPE.model_dump()
+        self.memory = TrainingMemory(str(folder), folder / "s", self.engine, held, shape, 2, 0)
 
+    def step(self, number: int) -> float:
+        torch.manual_seed(100 + number)
+        ids = torch.randint(0, 50, (4, 12))
+        logits = self.engine.module(ids).flatten(0, 1)
+        loss = torch.nn.functional.cross_entropy(logits, ids.flatten())
+        self.engine.backward(loss)
+        _, taken = StepGuard(self.engine).step()
+        assert taken
+        return loss.item()
 
-def _step(engine: Any, step: int) -> float:
-    torch.manual_seed(100 + step)
-    ids = torch.randint(0, 50, (4, 12))
-    loss = torch.nn.functional.cross_entropy(engine.module(ids).flatten(0, 1), ids.flatten())
-    engine.backward(loss)
-    _, taken = StepGuard(engine).step()
-    assert taken
-    return loss.item()
+    def save(self, step: int, **state: Any) -> None:
+        self.memory.save(step, state)
+        self.memory.saver.wait()
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {n: p.detach().clone() for n, p in self.engine.module.named_parameters()}
 
 
 @pytest.mark.parametrize("zero", [0, 1, 2])
@@ -51,61 +68,99 @@ def _step(engine: Any, step: int) -> float:
 def test_resuming_continues_to_the_bit(
     zero: int, kind: str, tmp_path: Path, one_rank: Path
 ) -> None:
-    engine = _engine(zero, kind)
+    training = _Training(tmp_path / "c", zero, kind)
     for step in range(3):
-        _step(engine, step)
-    save_checkpoint(tmp_path / "c", 3, engine, {"tokens": 7})
-    undisturbed = [_step(engine, step) for step in range(3, 6)]
-    checkpoint = newest(tmp_path / "c", lambda c: True)
-    assert checkpoint is not None and checkpoint.state["tokens"] == 7
-    resumed = _engine(zero, kind, checkpoint.weights())
-    load_optimizer(checkpoint, resumed)
-    assert [_step(resumed, step) for step in range(3, 6)] == undisturbed
-    ours, theirs = dict(engine.module.named_parameters()), resumed.module.named_parameters()
-    assert all(torch.equal(ours[name], weight) for name, weight in theirs)
+        training.step(step)
+    training.save(3, tokens=7)
+    undisturbed = [training.step(step) for step in range(3, 6)]
+    resumed = _Training(tmp_path / "c", zero, kind, seed=2)
+    state = resumed.memory.take_up(lambda c: True)
+    assert state["tokens"] == 7 and state["step"] == 3
+    assert [resumed.step(step) for step in range(3, 6)] == undisturbed
+    ours, theirs = training.weights(), resumed.weights()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    training.memory.go_back(lambda c: True)  # in place, in the middle of a run
+    assert [training.step(step) for step in range(3, 6)] == undisturbed
 
 
-def test_another_zero_stage_is_refused_by_name(tmp_path: Path, one_rank: Path) -> None:
-    engine = _engine(1, "adamw")
-    _step(engine, 0)
-    save_checkpoint(tmp_path / "c", 1, engine, {})
-    with pytest.raises(ValueError, match="keep to 0, or to 1 and 2"):
-        load_optimizer(find_checkpoints(tmp_path / "c")[0], _engine(0, "adamw"))
+@pytest.mark.parametrize(("kind", "before", "after"), [("adamw", 0, 2), ("muon", 1, 0)])
+def test_another_zero_stage_goes_on(
+    kind: str, before: int, after: int, tmp_path: Path, one_rank: Path
+) -> None:
+    training = _Training(tmp_path / "c", before, kind)
+    for step in range(3):
+        training.step(step)
+    training.save(3)
+    resumed = _Training(tmp_path / "c", after, kind, seed=2)
+    resumed.memory.take_up(lambda c: True)
+    losses = [(training.step(step), resumed.step(step)) for step in range(3, 8)]
+    assert all(one == pytest.approx(other, abs=1e-5) for one, other in losses)
 
 
-def test_the_newest_two_and_the_pinned_one_stay(tmp_path: Path, one_rank: Path) -> None:
-    engine = _engine(0, "adamw")
-    for step in range(1, 6):
-        save_checkpoint(tmp_path, step, engine, {}, pinned=2)
-    assert [c.step for c in find_checkpoints(tmp_path)] == [2, 4, 5]
-    (tmp_path / "step-00000006.partial").mkdir()  # a kill while writing
-    assert find_checkpoints(tmp_path)[-1].step == 5
-    chosen = newest(tmp_path, lambda c: c.step < 5)
-    assert chosen is not None and chosen.step == 4
-    discard_after(tmp_path, 4)
-    assert [c.step for c in find_checkpoints(tmp_path)] == [2, 4]
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 5])
-def test_flat_slices_are_joined_and_cut_for_another_number_of_ranks(world: int) -> None:
-    whole = torch.arange(10.0)
-    parts = [torch.arange(0.0, 6), torch.cat([torch.arange(6.0, 10), torch.zeros(2)])]
-    size = -(-10 // world)
-    mine = [_cut(parts, torch.empty(size), rank) for rank in range(world)]
-    assert torch.equal(torch.cat(mine)[:10], whole)
-
-
-def test_a_step_with_gradients_that_are_not_finite_is_left_out(
+def test_a_checkpoint_of_another_model_is_refused_with_the_numbers(
     tmp_path: Path, one_rank: Path
 ) -> None:
-    for zero, kind in [(0, "adamw"), (1, "adamw"), (0, "muon"), (1, "muon")]:
-        engine = _engine(zero, kind)
-        _step(engine, 0)
-        before = [p.detach().clone() for p in engine.module.parameters()]
-        loss = engine.module(torch.zeros(1, 4, dtype=torch.long)).sum()
-        engine.backward(loss * float("nan"))
-        _, taken = StepGuard(engine).step()
-        assert not taken
-        after = engine.module.parameters()
-        assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-        _step(engine, 1)
+    training = _Training(tmp_path, 0)
+    training.save(1)
+    training.memory.model = {"hidden_size": 32}
+    with pytest.raises(UserError, match="its hidden_size is 16, this run's is 32"):
+        training.memory.take_up(lambda c: True)
+
+
+def test_a_corrupt_shard_is_refused_and_says_what_is_left(tmp_path: Path, one_rank: Path) -> None:
+    training = _Training(tmp_path, 1)
+    training.save(1)
+    training.save(2)
+    (shard,) = tmp_path.glob("step-00000002-*/optimizer-*")
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 4
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match=r"optimizer-00-of-01.*sha256.*goes on from step 1"):
+        training.memory.take_up(lambda c: True)
+
+
+def test_a_disk_too_small_is_refused_with_the_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Folder, "free_bytes", lambda self: 3 * 2**30)
+    check_space(Folder(tmp_path), parameters=10**8, states=2, copies=2)
+    with pytest.raises(UserError, match=r"3\.00 GiB free .* 4 checkpoints of 1\.12 GiB, 4\.47 GiB"):
+        check_space(Folder(tmp_path), parameters=10**8, states=2, copies=4)
+
+
+def test_half_done_and_later_ones_go(tmp_path: Path, one_rank: Path) -> None:
+    training = _Training(tmp_path, 0)
+    for step in range(1, 4):
+        training.save(step)
+    (tmp_path / "step-00000009-dead").mkdir()  # a kill while writing
+    (tmp_path / "step-00000009-dead" / "weights-00-of-01.safetensors").touch()
+    assert [c.step for c in find_checkpoints(tmp_path)] == [2, 3]
+    chosen = newest(tmp_path, lambda c: c.step < 3)
+    assert chosen is not None and chosen.step == 2
+    discard_after(tmp_path, 2)
+    assert [path.name.split("-")[1] for path in tmp_path.glob("step-*")] == ["00000002"]
+
+
+@pytest.mark.parametrize("dimension", [0, 1])
+def test_slices_of_tensor_parallel_ranks_are_joined_and_cut_anew(
+    tmp_path: Path, dimension: int
+) -> None:
+    whole = torch.arange(48.0).view(8, 6)
+    shares = []
+    for index in range(2):  # two tensor-parallel ranks, each of two ranges, as ZeRO over TP holds
+        local = whole.chunk(2, dimension)[index].reshape(-1)
+        ranges = [(0, 10), (10, 24)]
+        parts = [Part("w", "weight", (8, 6), (dimension, index, 2), a, b) for a, b in ranges]
+        data = {part.key: local[part.start : part.stop].clone() for part in parts}
+        shares.append(Snapshot({f"weights-{index:02d}-of-02.safetensors": (parts, data)}, {}))
+    savers = [Saver(Folder(tmp_path), "abc", rank, 2) for rank in range(2)]
+    for saver, share in zip(savers, shares, strict=True):
+        saver.save(1, share, {})
+    for saver in savers:
+        saver.wait()
+    (checkpoint,) = find_checkpoints(tmp_path)
+    assert torch.equal(checkpoint.weights()["w"], whole)
+    assert torch.equal(checkpoint.read("w", "weight", None, 5, 31), whole.view(-1)[5:31])
+    for split in [(0, 1, 2), (1, 2, 3), (0, 3, 4), (1, 0, 2)]:
+        local = whole.chunk(split[2], split[0])[split[1]].reshape(-1)
+        assert torch.equal(checkpoint.read("w", "weight", split, 1, 5), local[1:5])

@@ -12,7 +12,12 @@ import torch.nn.functional as F
 from model.config import ModelConfig
 from model.optimizer import build_optimizer
 from model.transformer import Transformer
-from stages.tune.engine import StepGuard, client_optimizer, start_engine
+from stages.tune.engine import (
+    StepGuard,
+    client_optimizer,
+    deepspeed_config,
+    start_engine,
+)
 from stages.tune.parallel import Parallel
 
 
@@ -42,3 +47,45 @@ def test_muon_is_the_reference_muon_at_every_zero_stage(zero: int, one_rank: Pat
     # DeepSpeed iterates in bfloat16, which is all that differs.
     assert losses[-1][0] < losses[0][0] - 0.5
     assert all(mine == pytest.approx(theirs, abs=0.02) for mine, theirs in losses)
+
+
+def test_the_generated_configuration_says_what_the_recipe_did() -> None:
+    parallel = Parallel(
+        workers=16, tensor=8, zero=3, rows=2, gpu=True, offload_optimizer="cpu",
+        offload_weights="nvme", offload_folder="/scratch",
+    )  # fmt: skip
+    config = deepspeed_config(parallel, accumulation=4, clip_norm=1.0, hidden_size=64, muon=False)
+    assert config["train_micro_batch_size_per_gpu"] == 2
+    assert config["gradient_accumulation_steps"] == 4 and "train_batch_size" not in config
+    assert config["tensor_parallel"] == {"autotp_size": 8}
+    zero = config["zero_optimization"]
+    assert zero["stage"] == 3 and zero["overlap_comm"] and zero["reduce_scatter"]
+    assert zero["offload_optimizer"] == {"device": "cpu", "pin_memory": True}
+    assert zero["offload_param"]["device"] == "nvme"
+    assert zero["offload_param"]["nvme_path"] == "/scratch"
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+@pytest.mark.parametrize("gpu", [False, True])
+def test_deepspeed_reads_every_generated_configuration(
+    zero: int, gpu: bool, one_rank: Path
+) -> None:
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    parallel = Parallel(zero=zero, gpu=gpu, rows=4)
+    made = deepspeed_config(parallel, accumulation=2, clip_norm=0.5, hidden_size=16, muon=False)
+    read = DeepSpeedConfig(made)
+    assert read.zero_optimization_stage == zero and read.gradient_accumulation_steps == 2
+    assert read.gradient_clipping == (0.5 if zero else 0.0)  # ours at ZeRO 0
+
+
+def test_zero_0_clips_to_the_norm_asked_for(one_rank: Path) -> None:
+    torch.manual_seed(2)
+    model = torch.nn.Linear(4, 3, bias=False)
+    before = model.weight.detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    engine = start_engine(model, optimizer, Parallel(), clip_norm=0.25)
+    engine.backward(engine(torch.full((2, 4), 3.0)).sum())
+    norm, taken = StepGuard(engine, clip_norm=0.25).step()
+    assert taken and norm == pytest.approx((12 * 6.0**2) ** 0.5)
+    assert (model.weight - before).norm().item() == pytest.approx(0.25, rel=1e-5)

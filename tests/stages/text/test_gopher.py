@@ -7,7 +7,7 @@ import random
 import pytest
 from datatrove.pipeline.filters import gopher_repetition_filter as stock
 
-from stages.text.repetition import duplicate_chars, top_duplicate_chars
+from stages.text.gopher import Ngrams, duplicate_chars, top_duplicate_chars
 
 
 @pytest.mark.parametrize("vocabulary", [2, 5, 40, 2000])
@@ -20,6 +20,6 @@ def test_counts_equal_the_stock_functions(vocabulary: int) -> None:
         for size in (2, 3, 4):
             grams = stock.get_n_grams(words, size)
             expected = stock.find_top_duplicate(grams) if grams else 0
-            assert top_duplicate_chars(words, size) == expected
+            assert top_duplicate_chars(Ngrams(words, " "), size) == expected
         for size in (5, 6, 7, 8, 9, 10):
-            assert duplicate_chars(words, size) == stock.find_all_duplicate(words, size)
+            assert duplicate_chars(Ngrams(words, ""), size) == stock.find_all_duplicate(words, size)

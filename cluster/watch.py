@@ -1,0 +1,232 @@
+"""Slow and stuck ranks of a worker group: named, and turned into errors.
+
+A rank that hangs in a collective, or keeps the others waiting in one, raises nothing: the main
+thread sits in C++. So each rank beats as it works, and a thread of its own ends the process when
+the beats stop, after leaving every thread's stack where the driver finds it. A thread that cannot
+even run (something holds the interpreter's lock) is backed by faulthandler's timer, which needs
+no lock.
+
+A slow rank makes all ranks' steps slow; only the time of its own work, outside collectives,
+gives it away.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import math
+import os
+import socket
+import statistics
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+HANG_S = 25.0
+"""Silence that counts as a hang; with what follows it, half a minute."""
+START_S = 600.0
+"""The same before the first step: imports, compilation, loading."""
+GAP_FACTOR = 3.0
+"""A run whose longest pause so far was p is not called hanging before this times p."""
+OTHERS_S = 3.0
+"""How long a stuck rank waits for the other ranks' stacks."""
+HANG_EXIT = 70
+"""Exit status of a process that its watch ended."""
+
+SLOW_RATIO = 1.5
+SLOW_STEPS = 3
+SLOW_EXCESS_S = 0.05
+NOISE_FACTOR = 4.0
+NOISE_STEPS = 64
+FIRST_STEPS = 2
+
+
+class Watch:
+    """Ends this process when `beat` has not been called for `hang_s`; use as a context.
+
+    Every rank leaves `stuck-<rank>.json` in `board` (a folder all ranks and the driver see), and
+    one of them `hang.txt`: who hangs where, and the stacks.
+    """
+
+    def __init__(
+        self,
+        board: Path,
+        rank: int,
+        world: int,
+        hang_s: float = HANG_S,
+        start_s: float = START_S,
+    ) -> None:
+        self.board, self.rank, self.world = board, rank, world
+        self.hang_s, self.start_s = hang_s, start_s
+        self._stop = threading.Event()
+        self._beats = 0
+        self._doing = "starting"
+        self._last = time.monotonic()
+        self._longest = 0.0
+
+    def beat(self, doing: str) -> None:
+        """Say that this rank lives and what it does next. Cheap: call it for every micro-batch."""
+        now = time.monotonic()
+        if self._beats > 1:  # the first step compiles and allocates
+            self._longest = max(self._longest, now - self._last)
+        self._beats += 1
+        self._last, self._doing = now, doing
+
+    def limit_s(self) -> float:
+        """The silence that counts as a hang now."""
+        if self._beats < 2:
+            return max(self.start_s, self.hang_s)
+        return max(self.hang_s, GAP_FACTOR * self._longest)
+
+    def __enter__(self) -> Watch:
+        self.board.mkdir(parents=True, exist_ok=True)
+        self._file(self.rank).unlink(missing_ok=True)
+        self._last = time.monotonic()
+        self._traces = (self.board / f"locked-{self.rank}.txt").open("w", encoding="utf-8")
+        self._thread = threading.Thread(target=self._guard, name="watch", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        faulthandler.cancel_dump_traceback_later()
+        self._traces.close()
+        Path(self._traces.name).unlink(missing_ok=True)
+
+    def _guard(self) -> None:
+        while not self._stop.wait(min(1.0, self.hang_s / 10)):
+            limit = self.limit_s()
+            faulthandler.dump_traceback_later(limit + OTHERS_S, exit=True, file=self._traces)
+            silent = time.monotonic() - self._last
+            if silent > limit:
+                self._end(silent)
+
+    def _end(self, silent: float) -> None:
+        """Leave the stacks, tell who hangs where, and end the process."""
+        note = {
+            "rank": self.rank, "host": socket.gethostname(), "pid": os.getpid(),
+            "beats": self._beats, "doing": self._doing, "silent_s": round(silent, 1),
+            **_stacks(),
+        }  # fmt: skip
+        _write(self._file(self.rank), json.dumps(note))
+        deadline = time.monotonic() + OTHERS_S
+        while len(notes := self._notes()) < self.world and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if notes and min(notes) == self.rank:
+            text = describe_hang(notes, self.world)
+            _write(self.board / "hang.txt", text)
+            print(text, file=sys.stderr, flush=True)
+        else:
+            time.sleep(0.5)  # the one who tells needs this rank's note, and peers die of our exit
+        os._exit(HANG_EXIT)
+
+    def _file(self, rank: int) -> Path:
+        return self.board / f"stuck-{rank}.json"
+
+    def _notes(self) -> dict[int, dict[str, Any]]:
+        notes = {}
+        for rank in range(self.world):
+            try:
+                notes[rank] = json.loads(self._file(rank).read_text(encoding="utf-8"))
+            except (FileNotFoundError, ValueError):
+                continue
+        return notes
+
+
+def describe_hang(notes: dict[int, dict[str, Any]], world: int) -> str:
+    """A sentence on who hangs where, then every rank's stack."""
+    behind = min(note["beats"] for note in notes.values())
+    ahead = max(note["beats"] for note in notes.values())
+    lines = [f"no progress for {max(n['silent_s'] for n in notes.values()):.0f} s:"]
+    for rank in range(world):
+        if rank not in notes:
+            lines.append(f"  rank {rank} gives no sign of life: dead, stopped, or cut off")
+            continue
+        note = notes[rank]
+        late = " and is behind the others" if note["beats"] == behind < ahead else ""
+        lines.append(
+            f"  rank {rank} ({note['host']}, process {note['pid']}) is at {note['where']}, "
+            f"during {note['doing']}{late}"
+        )
+    for rank, note in notes.items():
+        lines += [f"\nrank {rank}:", note["stacks"].rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def _stacks() -> dict[str, str]:
+    """Where the main thread is, and the stacks of all threads but the watch's own."""
+    frames, main = sys._current_frames(), threading.main_thread().ident
+    text, where = [], "nowhere"
+    for thread in sorted(threading.enumerate(), key=lambda t: t.ident != main):
+        frame = frames.get(thread.ident or 0)
+        if frame is None or thread is threading.current_thread():
+            continue
+        if thread.ident == main:
+            code = frame.f_code
+            where = f"{code.co_name} ({Path(code.co_filename).name}:{frame.f_lineno})"
+        text.append(f"thread {thread.name}:\n" + "".join(traceback.format_stack(frame)))
+    return {"where": where, "stacks": "\n".join(text)}
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+class Stragglers:
+    """Names the ranks whose own work takes longer than the others', from times all ranks share.
+
+    A rank is slow when for three steps in a row its work took `SLOW_RATIO` times the median of the
+    others', by more than the run's own noise (robust deviation of the logarithm of that ratio) and
+    by more than `SLOW_EXCESS_S`. Each is named once, and again after it had recovered.
+    """
+
+    def __init__(self, world: int, ratio: float = SLOW_RATIO) -> None:
+        self.ratio = ratio
+        self.named: set[int] = set()
+        self._recent = [deque[bool](maxlen=SLOW_STEPS) for _ in range(world)]
+        self._noise = deque[float](maxlen=NOISE_STEPS * max(1, world))
+        self._steps = 0
+
+    def observe(self, seconds: Sequence[float]) -> dict[int, float]:
+        """Take one step's work seconds by rank; the newly named ranks and how many times the
+        others' time they took.
+        """
+        self._steps += 1
+        if self._steps <= FIRST_STEPS or len(seconds) < 2:
+            return {}
+        threshold = max(math.log(self.ratio), NOISE_FACTOR * self._deviation())
+        found = {}
+        for rank, own in enumerate(seconds):
+            others = statistics.median([*seconds[:rank], *seconds[rank + 1 :]])
+            ratio = math.log(max(own, 1e-9) / max(others, 1e-9))
+            slow = ratio > threshold and own - others > SLOW_EXCESS_S
+            recent = self._recent[rank]
+            recent.append(slow)
+            if not slow:
+                self._noise.append(abs(ratio) if ratio < math.log(self.ratio) else ratio)
+            if not any(recent):
+                self.named.discard(rank)
+            elif len(recent) == SLOW_STEPS and all(recent) and rank not in self.named:
+                self.named.add(rank)
+                found[rank] = math.exp(ratio)
+        return found
+
+    def _deviation(self) -> float:
+        """Standard deviation of the log ratios, from their median size."""
+        if len(self._noise) < 2 * len(self._recent):
+            return 0.1
+        return 1.4826 * statistics.median(self._noise)

@@ -1,0 +1,124 @@
+"""How fast a machine really is: from a datasheet and the shares that training reaches, or measured.
+
+A measured machine is this one: a product, an attention and a pass over memory of the run's own
+sizes are timed, each the best of several, on one process with the run's threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cluster.hardware import Hardware
+from stages.planning.run_shape import RunShape
+from stages.planning.work import ATTENTION_BACKWARD
+
+ROUNDS = 5
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one worker's device reaches: FLOP/s, bytes/s, bytes, seconds."""
+
+    name: str
+    products: float
+    """FLOP/s of matrix products."""
+    attention: float
+    """FLOP/s of the attention kernel."""
+    bandwidth: float
+    """Bytes/s read and written by passes over activations."""
+    streaming: float
+    """Bytes/s of passes over arrays larger than any cache: weights, gradients, moments."""
+    memory: float
+    """Bytes."""
+    link: float
+    """Bytes/s to other workers of the node."""
+    network: float
+    """Bytes/s to other nodes."""
+    per_node: int
+    kernel_s: float
+    """What starting an operation costs."""
+    peak: float
+    """FLOP/s that model FLOPs utilisation is measured against."""
+
+
+def planned_machine(hardware: Hardware, run: RunShape) -> Machine:
+    """A device from its datasheet."""
+    sheet = hardware.datasheet
+    peak = sheet.flops[run.precision]
+    bandwidth = sheet.bandwidth * hardware.bandwidth_share
+    return Machine(
+        name=sheet.name,
+        products=peak * hardware.matmul_share,
+        attention=peak * hardware.attention_share,
+        bandwidth=bandwidth,
+        streaming=bandwidth,
+        memory=sheet.memory,
+        link=sheet.link * hardware.network_share,
+        network=hardware.network_gbit * 1e9 / 8 * hardware.network_share,
+        per_node=hardware.per_node,
+        kernel_s=4e-6,  # a CUDA launch
+        peak=peak,
+    )
+
+
+def measured_machine(run: RunShape, clock: Clock = time.perf_counter) -> Machine:
+    """This machine's processor, timed for about a second at the sizes of `run`."""
+    import os
+
+    import psutil
+    import torch
+    import torch.nn.functional as F
+
+    model, threads = run.model, torch.get_num_threads()
+    torch.set_num_threads(run.config.parallel.threads)
+    try:
+        tokens, width = min(2048, int(run.tokens)), model.hidden_size
+        x, wide = torch.randn(tokens, width), torch.randn(tokens, model.intermediate_size)
+        weight = torch.randn(model.intermediate_size, width)
+        flops = 2.0 * x.numel() * len(weight)
+        length = run.config.sequence_length
+        shape = (max(1, tokens // length), model.num_attention_heads, length, model.head_dim)
+        query, keys = torch.randn(shape, requires_grad=True), torch.randn(shape)
+        keys.requires_grad_()
+        mask = torch.ones(length, length).tril_().log_()
+        scores = 4.0 * query.numel() * length * (1 + ATTENTION_BACKWARD)
+        array = torch.randn(1 << 24)
+
+        def attend() -> None:
+            F.scaled_dot_product_attention(query, keys, keys, attn_mask=mask).sum().backward()
+
+        def multiply() -> None:  # forward, and both products of backward
+            x @ weight.T, wide @ weight, wide.T @ x
+
+        products = 3 * flops / best_seconds(multiply, clock)
+        result = Machine(
+            name="this processor",
+            products=products,
+            attention=scores / best_seconds(attend, clock),
+            bandwidth=12.0 * wide.numel() / best_seconds(lambda: wide * wide, clock),
+            streaming=12.0 * array.numel() / best_seconds(lambda: array.add_(array), clock),
+            memory=float(psutil.virtual_memory().total) / max(1, run.workers),
+            link=5e9,
+            network=1e9,
+            per_node=os.cpu_count() or 1,
+            kernel_s=4e-6,
+            peak=products,
+        )
+    finally:
+        torch.set_num_threads(threads)
+    return result
+
+
+def best_seconds(work: Callable[[], object], clock: Clock, rounds: int = ROUNDS) -> float:
+    """The shortest of several timed calls, after one to warm up."""
+    work()
+    times = []
+    for _ in range(rounds):
+        begun = clock()
+        work()
+        times.append(clock() - begun)
+    return min(times)

@@ -1,0 +1,125 @@
+"""Memory of one worker in training, by part, in bytes.
+
+Weights, gradients and optimizer states follow ZeRO (arXiv:1910.02054, section 5): what a stage
+divides is divided by the data degree. Activations are counted from what the decoder's layers keep
+for the backward pass; `tests/stages/planning` counts the same on a real model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from stages.planning.run_shape import RunShape
+
+LOSS_CHUNK_TOKENS = 1024
+"""As many tokens' logits live at a time (model.loss.cross_entropy)."""
+BUCKET_NUMBERS = 5e8
+"""DeepSpeed's reduce_bucket_size and allgather_bucket_size, where the model is larger."""
+RESERVED = 2 * 2**30
+"""The CUDA context, NCCL's buffers and cuBLAS's workspaces; nothing of it is the model's."""
+FRAGMENTS = 0.05
+"""What the caching allocator loses to fragments (arXiv:2309.06180 and others see 2 to 10 %)."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one worker's device at the peak of a step."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    logits: float
+    buffers: float
+    on_host: float = 0.0
+    """Optimizer states and weights kept in the machine's memory or on its disk."""
+
+    @property
+    def total(self) -> float:
+        """What lies on the device."""
+        return sum(asdict(self).values()) - self.on_host
+
+    def fits(self, capacity: float) -> bool:
+        """Whether a device of `capacity` bytes holds it, with what nobody can count."""
+        return self.total * (1 + FRAGMENTS) + RESERVED <= capacity
+
+
+def training_memory(run: RunShape) -> Memory:
+    """Memory of one worker of `run`."""
+    parallel = run.config.parallel
+    data, zero = parallel.data, parallel.zero
+    master = 4.0 if zero else 0.0  # ZeRO keeps a float32 copy of its part, float32 or not
+    optimizer = run.held * (optimizer_bytes(run) + master) / (data if zero else 1)
+    weights = run.held * 4.0 / (data if zero == 3 else 1)
+    gradients = run.held * 4.0 / (data if zero >= 2 else 1)
+    on_host = optimizer if parallel.offload_optimizer else 0.0
+    if parallel.offload_weights:
+        on_host += weights
+    return Memory(
+        weights=0.0 if parallel.offload_weights else weights,
+        gradients=gradients,
+        optimizer=0.0 if parallel.offload_optimizer else optimizer,
+        activations=activation_bytes(run),
+        logits=logit_bytes(run),
+        buffers=buffer_bytes(run),
+        on_host=on_host,
+    )
+
+
+def optimizer_bytes(run: RunShape) -> float:
+    """Bytes of optimizer state per parameter: AdamW's two moments; Muon's one, for matrices."""
+    if run.config.optimizer == "adamw":
+        return 8.0
+    tables = run.model.vocab_size * run.model.hidden_size
+    tables *= 1 if run.model.tie_word_embeddings else 2
+    return 4.0 + 4.0 * tables / run.model.parameters()
+
+
+def layer_activations(run: RunShape) -> float:
+    """Bytes per token that one layer keeps for its backward pass, on one worker.
+
+    Both norms keep their input and output (4d), attention its rotated queries and keys, its values
+    and its output (Q + K + V + O), q and k norms their inputs (Q + K), latents their norms' input
+    and output, SwiGLU gate, up, their product and silu(gate) (4F), experts what they are dealt and
+    give back, statistics a number per head and norm. Korthikanti et al. (arXiv:2205.05198, section
+    4) count the GPT-2 layer likewise. Under bfloat16 autocast, norms keep float32 inputs.
+    """
+    model, tensor = run.model, run.config.parallel.tensor
+    number = 2 if run.precision == "bfloat16" else 4
+    wide = 2 * model.hidden_size * (4 + number)
+    turned = run.query_width + run.key_width
+    heads = number * (turned * (1 + model.use_qk_norm) + run.value_width + run.output_width)
+    inner = number * (4 * run.inner_width + 2 * run.latent_width)
+    dealt = number * 3 * run.copies * model.hidden_size
+    statistics = 4 * (2 * model.num_attention_heads + model.num_key_value_heads + 2)
+    mask = 4 * run.config.sequence_length if run.masked else 0  # as numbers, one row a token
+    return wide + dealt + (heads + inner + statistics) / tensor + mask
+
+
+def activation_bytes(run: RunShape) -> float:
+    """Bytes kept between forward and backward, of all micro-batches that are in flight."""
+    parallel, model = run.config.parallel, run.model
+    layers = run.layers
+    per_token = layer_activations(run) * layers
+    if parallel.activation_checkpointing:  # each layer's input, and one layer made anew
+        per_token = layers * 4 * model.hidden_size + layer_activations(run)
+    in_flight = min(parallel.pipeline, run.accumulation)  # 1F1B (arXiv:2104.04473, section 2.2)
+    ends = 4 * model.hidden_size * 3  # the embeddings, the last norm's input and output
+    return run.tokens * (per_token * in_flight + ends)
+
+
+def logit_bytes(run: RunShape) -> float:
+    """The chunked loss's peak: a chunk's logits and probabilities, gradients of hidden and head."""
+    model = run.model
+    chunk = min(LOSS_CHUNK_TOKENS, run.tokens)
+    hidden = run.tokens * model.hidden_size * 4
+    return chunk * model.vocab_size * 8 + hidden + model.vocab_size * model.hidden_size * 4
+
+
+def buffer_bytes(run: RunShape) -> float:
+    """What gradients are gathered in on their way to other workers, and ZeRO 3's whole layers."""
+    parallel = run.config.parallel
+    held = 0.0 if parallel.data == 1 else 4.0 * min(BUCKET_NUMBERS, run.held)
+    if parallel.zero == 3:  # the layer at work and the one fetched ahead
+        held += 2 * 4.0 * run.held / max(1.0, run.layers)
+    return held

@@ -1,0 +1,101 @@
+"""What the formulas of a plan are about: one training run, its model and how it is spread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.hardware import Precision
+from model.config import ModelConfig
+from stages.pretrain import Config
+
+
+@dataclass(frozen=True)
+class RunShape:
+    """A pretraining run as the plan's formulas see it. Widths are numbers per token."""
+
+    model: ModelConfig
+    config: Config
+
+    @property
+    def precision(self) -> Precision:
+        config = self.config
+        if config.precision == "auto":  # as on the machines of the plan: GPUs have bfloat16
+            return "bfloat16" if config.parallel.gpu else "float32"
+        return config.precision
+
+    @property
+    def workers(self) -> int:
+        return self.config.parallel.bounds[1]
+
+    @property
+    def rows(self) -> int:
+        """Sequences in one micro-batch of one data rank."""
+        parallel = self.config.parallel
+        return min(parallel.rows, max(1, self.config.rows // parallel.data))
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches of a step."""
+        per_rank = -(-self.config.rows // self.config.parallel.data)
+        return -(-per_rank // self.rows)
+
+    @property
+    def tokens(self) -> float:
+        """Tokens of one micro-batch that one worker holds; sequence parallelism divides them."""
+        return self.rows * self.config.sequence_length / self.config.parallel.sequence
+
+    @property
+    def layers(self) -> float:
+        """Layers that one worker computes; pipeline stages divide them."""
+        return self.model.num_hidden_layers / self.config.parallel.pipeline
+
+    @property
+    def query_width(self) -> int:
+        return self.model.num_attention_heads * self.model.head_dim
+
+    @property
+    def key_width(self) -> int:
+        return self.model.num_key_value_heads * self.model.head_dim
+
+    @property
+    def value_width(self) -> int:
+        return self.model.num_key_value_heads * self.model.value_width
+
+    @property
+    def output_width(self) -> int:
+        """What attention hands to its last product."""
+        return self.model.num_attention_heads * self.model.value_width
+
+    @property
+    def latent_width(self) -> int:
+        return self.model.kv_lora_rank + self.model.q_lora_rank
+
+    @property
+    def copies(self) -> float:
+        """How often a token's hidden state is dealt to experts, on average over the layers."""
+        model = self.model
+        mixed = sum(model.has_experts(layer) for layer in range(model.num_hidden_layers))
+        return model.num_experts_per_tok * mixed / model.num_hidden_layers
+
+    @property
+    def inner_width(self) -> float:
+        """Width of the feed-forward part that a token meets, on average over the layers."""
+        model = self.model
+        chosen = model.num_experts_per_tok + (model.n_shared_experts or 0)
+        widths = [
+            chosen * model.moe_intermediate_size if model.has_experts(layer)
+            else model.intermediate_size
+            for layer in range(model.num_hidden_layers)
+        ]  # fmt: skip
+        return sum(widths) / len(widths)
+
+    @property
+    def masked(self) -> bool:
+        """Whether attention gets a dense mask of the documents: GPUs have block-sparse kernels."""
+        return not self.config.parallel.gpu
+
+    @property
+    def held(self) -> float:
+        """Parameters of one model rank before ZeRO: tensor and pipeline parallelism divide them."""
+        parallel = self.config.parallel
+        return self.model.parameters() / (parallel.tensor * parallel.pipeline)

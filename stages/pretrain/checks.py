@@ -1,0 +1,96 @@
+"""What a pretraining run refuses before any worker starts, with the numbers that do not fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cluster.artifact import Artifact
+from cluster.errors import UserError
+from model.config import ModelConfig
+from stages.pretrain import Config
+
+TOKENIZER = "tokenizer.json"
+
+
+def totals_of(tokens: Artifact) -> dict[str, Any]:
+    """The counts in a tokens artifact's index."""
+    return dict(json.loads(tokens.file("index.json").read_text(encoding="utf-8")))
+
+
+def check_tokens(
+    config: Config, tokens: Sequence[Artifact], tokenizer: Artifact | None, start: Artifact | None
+) -> None:
+    """Enough text in each artifact, and one tokenizer for all that speaks of tokens."""
+    for artifact in tokens:
+        count = totals_of(artifact)["train_tokens"]
+        if count <= config.sequence_length:
+            raise UserError(
+                f"artifact {artifact.id} holds {count} training tokens, fewer than one "
+                f"sequence of {config.sequence_length}: give the corpus more text, or shorten it"
+            )
+    said = {f"tokens {artifact.id}": artifact.path / "tokenizer" for artifact in tokens}
+    if tokenizer is not None:
+        said[f"tokenizer {tokenizer.id}"] = tokenizer.path
+    if start is not None:
+        said[f"start {start.id}"] = start.path
+    known = {name: path / TOKENIZER for name, path in said.items() if (path / TOKENIZER).is_file()}
+    first, *others = known.items()
+    for other in others:
+        _check_equal(first, other)
+
+
+def _check_equal(one: tuple[str, Path], other: tuple[str, Path]) -> None:
+    """Two tokenizers must give every token the same number."""
+    (name, path), (other_name, other_path) = one, other
+    ids, other_ids = token_ids(path), token_ids(other_path)
+    if ids == other_ids:
+        return
+    shared = sum(other_ids.get(token) == number for token, number in ids.items())
+    raise UserError(
+        f"{name} was made with a tokenizer of {len(ids)} tokens and {other_name} has another, of "
+        f"{len(other_ids)}: {shared} tokens have the same number in both. Encode the corpus with "
+        "the one that the model knows (`tokens` with that `tokenizer`)"
+    )
+
+
+def token_ids(tokenizer_json: Path) -> dict[str, int]:
+    """Token -> number, special tokens included."""
+    data = json.loads(tokenizer_json.read_text(encoding="utf-8"))
+    vocabulary = data["model"]["vocab"]
+    if isinstance(vocabulary, list):  # a unigram model: [token, score] by number
+        vocabulary = {token: number for number, (token, _) in enumerate(vocabulary)}
+    return {**vocabulary, **{added["content"]: added["id"] for added in data["added_tokens"]}}
+
+
+def shape_of(config: Config, vocabulary: int, start: Artifact | None) -> ModelConfig:
+    """The model to train: the start's, or the config's with the tokens' vocabulary.
+
+    A UserError where it does not fit the tokens, or cannot be trained as the config says.
+    """
+    if start is None:
+        try:
+            shape = ModelConfig(**config.model.sizes(vocabulary))
+        except ValidationError as error:
+            faults = [str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors()]
+            raise UserError(f"model: {'; '.join(faults)}") from error
+        place = "model.vocab_size"
+    else:
+        from model.pretrained import read_config
+
+        try:
+            shape = read_config(start.path)
+            config.check_shape(shape.model_dump())
+        except ValueError as error:
+            raise UserError(f"start {start.id}: {error}") from error
+        place = f"the vocabulary of start {start.id}"
+    if shape.vocab_size < vocabulary:
+        raise UserError(
+            f"{place} is {shape.vocab_size}, too small for tokens numbered up to {vocabulary - 1}: "
+            f"expected at least {vocabulary}"
+        )
+    return shape

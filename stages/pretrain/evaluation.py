@@ -1,0 +1,119 @@
+"""Evaluation in the loop: held-out loss by source, and when a run has stopped learning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from stages.pretrain import Config, EarlyStop
+from stages.text.token_shards import IGNORED_LABEL, TokenBatch, TokenShards
+from stages.tune.decoder import Rows
+from stages.tune.journal import read_journal
+from stages.tune.mesh import Mesh, sum_over_ranks
+from stages.tune.passes import Passes
+
+HELDOUT = "heldout_loss"
+
+
+class Run(Protocol):
+    """What evaluation needs of a run."""
+
+    config: Config
+    mesh: Mesh
+    passes: Passes
+
+    def tensors(self, batch: TokenBatch) -> Rows: ...
+
+    def beat(self, doing: str) -> None: ...
+
+
+def heldout_losses(run: Run, sources: Mapping[str, TokenShards]) -> dict[str, float]:
+    """Mean nats per held-out token: of all sources together, and of each where there are several.
+
+    Keys are `heldout_loss`, `heldout_perplexity`, and both with `/SOURCE`. Sources share the
+    config's `heldout_tokens`.
+    """
+    sums = {
+        name: _summed_loss(run, shards, run.config.heldout_tokens // len(sources))
+        for name, shards in sources.items()
+    }
+    nats, predicted = (sum(column) for column in zip(*sums.values(), strict=True))
+    found = {HELDOUT: nats / predicted, "heldout_perplexity": math.exp(nats / predicted)}
+    if len(sources) > 1:
+        for name, (part, count) in sums.items():
+            found[f"{HELDOUT}/{name}"] = part / count
+            found[f"heldout_perplexity/{name}"] = math.exp(part / count)
+    return found
+
+
+def _summed_loss(run: Run, shards: TokenShards, tokens: int) -> tuple[float, float]:
+    """(nats, predicted tokens) of some held-out windows, shared out among the data groups.
+
+    All take as many passes (ZeRO 3 gathers weights in them); one without windows left predicts
+    nothing in its last.
+    """
+    length, mesh = run.config.sequence_length, run.mesh
+    windows = min(shards.windows(length), max(1, tokens // length))
+    count = min(run.config.parallel.rows, windows)
+    loss, predicted = 0.0, 0.0
+    for begin in range(0, windows, mesh.data * count):
+        first = begin + mesh.data_rank * count
+        numbers = [min(first + i, windows - 1) for i in range(count)]
+        pieces = [shards.batch(number, 1, length, seed=0) for number in numbers]
+        batch = TokenBatch(
+            *(np.concatenate([getattr(piece, name) for piece in pieces])
+              for name in ("input_ids", "labels", "document_ids"))
+        )  # fmt: skip
+        batch.labels[max(0, windows - first) :] = IGNORED_LABEL
+        run.beat("measuring the held-out loss")
+        rows = run.tensors(batch)
+        loss += run.passes.loss(rows)
+        predicted += run.passes.predicted(rows)
+    return sum_over_ranks(loss), sum_over_ranks(predicted)
+
+
+def losses_by_source(
+    run: Run, batch: TokenBatch, row_sources: np.ndarray, names: Sequence[str]
+) -> dict[str, float]:
+    """`loss/SOURCE` of a training batch's first rows on every rank, by one more forward pass each.
+
+    A source that has none of these rows is left out.
+    """
+    rows = min(run.config.parallel.rows, len(batch.labels))
+    found = {}
+    for number, name in enumerate(names):
+        labels = batch.labels[:rows].copy()
+        labels[row_sources[:rows] != number] = IGNORED_LABEL
+        part = run.tensors(TokenBatch(batch.input_ids[:rows], labels, batch.document_ids[:rows]))
+        run.beat("measuring the loss by source")
+        nats = sum_over_ranks(run.passes.loss(part))
+        if predicted := sum_over_ranks(run.passes.predicted(part)):
+            found[f"loss/{name}"] = nats / predicted
+    return found
+
+
+class Stopping:
+    """Ends a run whose held-out loss no longer falls; a function of the journal, so it resumes."""
+
+    def __init__(self, rule: EarlyStop | None, scratch: Path, step: int) -> None:
+        self.rule = rule
+        lines: list[dict[str, Any]] = read_journal(scratch)
+        lines = [line for line in lines if line["step"] < step and HELDOUT in line]
+        self.seen: list[tuple[int, float]] = [(line["step"], line[HELDOUT]) for line in lines]
+
+    def saw(self, step: int, loss: float) -> None:
+        """Take note of an evaluation; those of steps that were undone since are forgotten."""
+        self.seen = [*((at, old) for at, old in self.seen if at < step), (step, loss)]
+
+    @property
+    def due(self) -> bool:
+        """Whether the last `patience` evaluations were all no better than the best before."""
+        if self.rule is None or len(self.seen) <= self.rule.patience:
+            return False
+        losses = [loss for _, loss in self.seen]
+        earlier, recent = losses[: -self.rule.patience], losses[-self.rule.patience :]
+        return min(recent) > min(earlier) - self.rule.min_improvement

@@ -1,0 +1,87 @@
+"""What every step is measured by: tokens/s, MFU, waiting for data and for peers, memory.
+
+Model FLOPs utilisation is PaLM's (arXiv:2204.02311, appendix B): tokens/s x FLOPs per token over
+the devices' peak. FLOPs per token are `ModelConfig.flops_per_token`'s, which count the keys that a
+causal, or sliding, token really looks at. The peak is the datasheet's dense one for a known GPU;
+for a processor, which has no such figure, it is what one matrix product reaches there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import time
+from collections.abc import Iterator
+
+import torch
+
+from cluster.hardware import Precision, device_called
+from model.config import ModelConfig
+from stages.tune.exchange_clock import ExchangeClock
+
+PROBE_WIDTH = 384
+"""A product of this width takes a processor a millisecond or two."""
+
+
+class StepMeter:
+    """Measures the steps of one rank; `numbers` reports the last one."""
+
+    def __init__(
+        self, shape: ModelConfig, sequence_length: int, precision: Precision, world: int,
+        device: torch.device,
+    ) -> None:  # fmt: skip
+        self.device, self.world = device, world
+        self.flops_per_token = shape.flops_per_token(sequence_length)
+        self.peak = peak_flops(device, precision)
+        self.exchanges = ExchangeClock(device)
+        self.data_s = 0.0
+
+    def begin(self) -> float:
+        """Begin a step, forgetting what evaluation and checkpoints took; the time."""
+        self.exchanges.take()
+        return time.monotonic()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """What runs inside is waiting for data."""
+        begun = time.perf_counter()
+        yield
+        self.data_s += time.perf_counter() - begun
+
+    def numbers(self, tokens: int, seconds: float) -> dict[str, float]:
+        """A step of `tokens`, over all ranks, that took `seconds`."""
+        useful = self.flops_per_token * tokens / seconds
+        values = {
+            "tokens_per_second": tokens / seconds,
+            "flops_per_second": useful,
+            "step_seconds": seconds,
+            "data_wait_seconds": self.data_s,
+            "communication_seconds": self.exchanges.take(),
+            "memory_gib": peak_memory_bytes(self.device) / 2**30,
+        }
+        if self.peak is not None:
+            values["mfu"] = useful / (self.peak * self.world)
+        self.data_s = 0.0
+        return values
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most this process has held so far: on its GPU, or resident in the machine's memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def peak_flops(device: torch.device, precision: Precision) -> float | None:
+    """FLOP/s that one worker's device could do; None for a GPU whose datasheet is not known."""
+    if device.type == "cuda":
+        sheet = device_called(torch.cuda.get_device_name(device))
+        return None if sheet is None else sheet.flops[precision]
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    square = torch.ones(PROBE_WIDTH, PROBE_WIDTH, dtype=dtype)
+    times = []
+    for _ in range(8):
+        begun = time.perf_counter()
+        square @ square
+        times.append(time.perf_counter() - begun)
+    return 2.0 * PROBE_WIDTH**3 / min(times)

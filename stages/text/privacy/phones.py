@@ -1,0 +1,127 @@
+"""Phone numbers in a text, judged by Google's metadata of every country's numbering plan.
+
+Four ways of writing are looked for: with the country's code; as China and North America write
+them; as a country of the text's language does, with its leading zero and groups; and any other
+where the words just before say that a phone number comes. Dates, times, versions, decimals and
+addresses are none of these.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+import phonenumbers
+
+_EXTENSION = r"(?: ?(?:x|ext\.? ?|转)\d{1,6})?"
+_END = r"(?![\w@]|[.,:/-]\d)"
+_INTERNATIONAL = re.compile(
+    r"(?<![\w.+])(?:\+ ?|00(?=[1-9]\d{0,2}[ (-]|[1-9]\d{9,13}\b))[1-9]\d{0,2}[ .-]?"
+    rf"(?:\(\d{{1,5}}\)[ .-]?)?\d{{1,12}}(?:[ .-](?:\(\d{{1,5}}\)|\d{{1,8}})){{0,5}}"
+    rf"{_EXTENSION}{_END}",
+    re.ASCII,
+)
+_NATIONAL = (
+    ("CN", re.compile(rf"(?<![\w.+-])1[3-9]\d[ -]?\d{{4}}[ -]?\d{{4}}{_END}", re.ASCII)),
+    ("CN", re.compile(rf"(?<![\w.+-])(?:0\d{{2,3}}-|\(0\d{{2,3}}\) ?)\d{{7,8}}{_END}", re.ASCII)),
+    (
+        "US",
+        re.compile(
+            r"(?<![\w.+-])(?:1[-. ])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[.-])[2-9]\d{2}[.-]\d{4}"
+            rf"{_EXTENSION}{_END}",
+            re.ASCII,
+        ),
+    ),
+)
+_GROUPS = re.compile(
+    rf"(?<![\w.+/=#-])(?<!\d:)(?:\(\d{{1,5}}\) ?|\d{{1,5}}[ .-]?)"
+    rf"\d{{2,8}}(?:[ .-]\d{{2,8}}){{0,4}}{_EXTENSION}{_END}",
+    re.ASCII,
+)
+_ANNOUNCED = re.compile(
+    r"(?:\b(?:phone|tel|telephone|mobile|cell|cellphone|fax|whatsapp|hotline|call|dial|text|ring"
+    r"|reach|messages?|answering|voicemail|contact|sms|(?:desk|office|home|work)\s?:)"
+    r"(?![^\W\d_])[^\d\n.!?]{0,24}\s*"
+    r"|(?:电话|手机|联系方式|传真|致电|拨打|热线|座机|號碼|電話|手機|傳真)[^\d\n。]{0,8}\s*)$",
+    re.IGNORECASE,
+)
+_TOLD_AFTER = re.compile(r"[ -]{1,2}(?:office|fax|mobile|phone|cell)\b", re.IGNORECASE)
+_LOOK_BACK = 48
+_DATE = re.compile(
+    r"(?:19|20)\d\d[-./ ]?(?:0?[1-9]|1[0-2])[-./ ]?(?:0?[1-9]|[12]\d|3[01])(?:[ -]\d{1,6})?"
+    r"|(?:0?[1-9]|[12]\d|3[01])[-./ ](?:0?[1-9]|[12]\d|3[01])[-./ ](?:19|20)\d\d"
+    r"|\d+\.\d+|\d{1,3}(?:\.\d{1,3}){3}"
+)
+_REGIONS = {
+    "en": ("GB", "AU", "IN", "ZA", "NZ", "IE"),
+    "zh": ("TW", "HK", "CN"),
+    "de": ("DE", "AT", "CH"),
+    "fr": ("FR", "BE", "CH"),
+    "es": ("ES", "MX", "AR"),
+    "pt": ("BR", "PT"),
+    "ru": ("RU", "KZ"),
+    "ja": ("JP",),
+    "ko": ("KR",),
+    "it": ("IT", "CH"),
+    "nl": ("NL", "BE"),
+    "tr": ("TR",),
+    "id": ("ID",),
+    "vi": ("VN",),
+    "th": ("TH",),
+    "sv": ("SE",),
+    "uk": ("UA",),
+}
+_DEFAULT_REGIONS = ("GB", "DE", "FR")
+
+
+def find_phones(text: str, language: str = "") -> Iterator[tuple[int, int]]:
+    """(start, stop) of every phone number; some may overlap, the surer ones come first."""
+    for match in _INTERNATIONAL.finditer(text):
+        if _possible(match.group()):
+            yield match.span()
+    for region, pattern in _NATIONAL:
+        for match in pattern.finditer(text):
+            if _possible_in(match.group(), region, strictly=region == "CN"):
+                yield match.span()
+    for match in _GROUPS.finditer(text):
+        written = match.group()
+        if 7 <= sum(c.isdigit() for c in written) <= 15 and not _DATE.fullmatch(written):
+            start, stop = match.span()
+            if (
+                _ANNOUNCED.search(text, max(0, start - _LOOK_BACK), start)
+                or _TOLD_AFTER.match(text, stop)
+                or _domestic(written, language)
+            ):
+                yield match.span()
+
+
+def _domestic(written: str, language: str) -> bool:
+    """Whether it is a valid number of a country of this language, with its leading zero and
+    groups.
+    """
+    if written.lstrip("(")[0] != "0" or not re.search(r"[ .)-]", written):
+        return False
+    regions = _REGIONS.get(language, _DEFAULT_REGIONS)
+    return any(_possible_in(written, region, strictly=True) for region in regions)
+
+
+@lru_cache(maxsize=4096)
+def _possible(written: str) -> bool:
+    """Whether a number with a country's code may exist: code, length and leading digits."""
+    international = "+" + written[2:] if written.startswith("00") else written.replace("+ ", "+")
+    try:
+        number = phonenumbers.parse(international.replace("(0)", ""), None)
+    except phonenumbers.NumberParseException:
+        return False
+    return phonenumbers.is_possible_number(number)
+
+
+@lru_cache(maxsize=4096)
+def _possible_in(written: str, region: str, strictly: bool) -> bool:
+    try:
+        number = phonenumbers.parse(written, region)
+    except phonenumbers.NumberParseException:
+        return False
+    judge = phonenumbers.is_valid_number if strictly else phonenumbers.is_possible_number
+    return bool(judge(number))

@@ -1,0 +1,209 @@
+"""Ranks die, hang, dawdle and compute nonsense: what the loop makes of it, on plain gloo ranks."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stages.tune.checkpoint import find_checkpoints
+from stages.tune.journal import EVENTS, read_journal
+from tests.dist import faults
+from tests.dist.ranks import finish, job, run, start, write_tokens
+from tests.dist.shapes import Shape, model_shape
+
+pytestmark = pytest.mark.dist
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tokens(tmp_path_factory.mktemp("tokens"))
+
+
+def losses(scratch: Path) -> list[float]:
+    return [line["loss"] for line in read_journal(scratch)]
+
+
+def weights(scratch: Path) -> dict[str, torch.Tensor]:
+    return find_checkpoints(scratch / "checkpoints")[-1].weights()
+
+
+def events(scratch: Path, kind: str) -> list[dict[str, Any]]:
+    return [line for line in read_journal(scratch, EVENTS) if line["event"] == kind]
+
+
+def rows_read(scratch: Path) -> dict[int, list[str]]:
+    """Hashes of the rows of each step, as they were last read, in the order of the batch."""
+    found: dict[int, list[str]] = {}
+    by_degree: dict[int, dict[int, dict[int, list[str]]]] = {}
+    for note in sorted(scratch.glob("rows-*.jsonl")):
+        degree, rank = map(int, note.stem.split("-")[1:])
+        for line in map(json.loads, note.read_text().splitlines()):
+            by_degree.setdefault(degree, {}).setdefault(line["step"], {})[rank] = line["rows"]
+    for degree, steps in by_degree.items():
+        for step, ranks in steps.items():
+            if len(ranks) == degree:
+                read = [row for rank in range(degree) for row in ranks[rank]]
+                assert found.setdefault(step, read) == read, f"step {step} read other rows"
+    return found
+
+
+def _kill_and_compare(
+    tokens: Path, folder: Path, kills: int, steps: int, seed: int, parallel: dict[str, Any]
+) -> None:
+    fields = {"steps": steps, "parallel": parallel}
+    run(2, faults.train, job(tokens, folder / "whole", **fields), log=folder / "log")
+    draw = random.Random(seed)
+    killed = 0
+    for attempt in range(kills):
+        at = (attempt * 6 * steps) // kills % 40
+        ranks = start(
+            2, faults.die, job(tokens, folder / "killed", **fields), draw.randrange(2),
+            draw.randrange(2, 14) + at % 7, log=folder / "log",
+        )  # fmt: skip
+        killed += -9 in finish(ranks, limit_s=60)
+    assert killed >= kills // 2, "most of the kills came before the run's end"
+    run(2, faults.train, job(tokens, folder / "killed", **fields), log=folder / "log")
+    assert losses(folder / "killed") == losses(folder / "whole")
+    ours, theirs = weights(folder / "killed"), weights(folder / "whole")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_killed_runs_end_with_the_same_bits(tokens: Path, tmp_path: Path) -> None:
+    _kill_and_compare(tokens, tmp_path, 3, 12, 1, {"rows": 3, "workers": 2, "zero": 1})
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("zero", [0, 1, 2])
+def test_twenty_kills(tokens: Path, tmp_path: Path, zero: int) -> None:
+    _kill_and_compare(tokens, tmp_path, 20, 60, zero, {"rows": 3, "workers": 2, "zero": zero})
+
+
+SAMPLE: list[Shape] = [
+    {"workers": 2, "zero": 1},
+    {"workers": 1, "zero": 0},
+    {"workers": 2, "zero": 0, "tensor": 2},
+    {"workers": 2, "zero": 3},
+    {"workers": 3, "zero": 2},
+]
+MUON: list[Shape] = [
+    {"workers": 2, "zero": 1},
+    {"workers": 3, "zero": 2},
+    {"workers": 1, "zero": 0},
+    {"workers": 2, "zero": 2},
+]
+OTHERS: list[Shape] = [
+    {"workers": 4, "zero": 1, "tensor": 2},
+    {"workers": 2, "zero": 0, "pipeline": 2},
+    {"workers": 2, "zero": 1, "sequence": 2},
+    {"workers": 4, "zero": 3, "tensor": 2},
+    {"workers": 4, "zero": 1, "pipeline": 2},
+    {"workers": 2, "zero": 0},
+    {"workers": 4, "zero": 3},
+]
+
+
+def _chain(tokens: Path, folder: Path, chain: list[Shape], optimizer: str = "adamw") -> None:
+    """Two steps at each shape, every one taking up the last one's checkpoint."""
+    steps = 2 * len(chain)
+    fields: dict[str, Any] = {"optimizer": optimizer, "checkpoint_every": 2}
+    shape = model_shape().model_dump()
+    alone = job(tokens, folder / "alone", steps=steps, **fields) | {"shape": shape}
+    run(1, faults.train, alone, log=folder / "log")
+    for number, parallel in enumerate(chain):
+        there = job(
+            tokens, folder / "chain", steps=steps, parallel={"rows": 2, **parallel}, **fields
+        ) | {"shape": shape}
+        ranks = start(parallel["workers"], faults.until, there, 2 * number + 2, log=folder / "log")
+        codes = finish(ranks, limit_s=120)
+        said = (folder / "log").read_text()[-5000:]
+        assert codes == [0] * parallel["workers"], f"{parallel}\n{said}"
+    assert losses(folder / "chain") == pytest.approx(losses(folder / "alone"), abs=1e-5)
+    assert len(losses(folder / "chain")) == steps
+    assert rows_read(folder / "chain") == rows_read(folder / "alone")
+
+
+def test_any_shape_continues_any_other(tokens: Path, tmp_path: Path) -> None:
+    _chain(tokens, tmp_path, SAMPLE)
+
+
+def test_muon_continues_on_another_number_of_workers(tokens: Path, tmp_path: Path) -> None:
+    _chain(tokens, tmp_path, MUON, "muon")
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("seed", range(10))
+def test_any_order_of_all_shapes(tokens: Path, tmp_path: Path, seed: int) -> None:
+    shapes = [*SAMPLE, *OTHERS]
+    _chain(tokens, tmp_path, random.Random(seed).sample(shapes, len(shapes)))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("seed", range(4))
+def test_any_order_of_muons_shapes(tokens: Path, tmp_path: Path, seed: int) -> None:
+    shapes = [*MUON, {"workers": 3, "zero": 1}, {"workers": 2, "zero": 0}]
+    _chain(tokens, tmp_path, random.Random(seed).sample(shapes, len(shapes)), "muon")
+
+
+GUARDS = {"warmup": 6, "window": 16, "rollback_after": 3}
+
+
+@pytest.mark.parametrize(
+    ("how", "zero"), [("nan", 0), ("inf", 2), ("loss", 1), ("gradient", 0), ("gradient", 2)]
+)
+def test_one_rank_spoils_a_step_and_all_skip_it(
+    tokens: Path, tmp_path: Path, how: str, zero: int
+) -> None:
+    there = job(
+        tokens, tmp_path, steps=14, guards=GUARDS, learning_rate=1e-3,
+        parallel={"rows": 4, "workers": 2, "zero": zero},
+    )  # fmt: skip
+    run(2, faults.spoil, there, 1, [9, 11], how, log=tmp_path / "log")
+    for rank in range(2):
+        noted = read_journal(tmp_path, f"weights-{rank}.jsonl")
+        assert [(line["step"], line["taken"]) for line in noted] == [(9, False), (11, False)]
+        assert all(line["before"] == line["after"] for line in noted)
+    said = events(tmp_path, "skipped")
+    assert [line["step"] for line in said] == [9, 11]
+    assert all(line["why"] for line in said)
+    assert read_journal(tmp_path)[-1]["skipped"] == 2
+
+
+def test_after_several_refused_steps_the_run_goes_back_and_skips_the_data(
+    tokens: Path, tmp_path: Path
+) -> None:
+    there = job(
+        tokens, tmp_path, steps=14, guards=GUARDS, checkpoint_every=4, learning_rate=1e-3,
+        parallel={"rows": 4, "workers": 2, "zero": 1},
+    )  # fmt: skip
+    run(2, faults.spoil, there, 0, [9, 10, 11], "nan", log=tmp_path / "log")
+    (back,) = events(tmp_path, "rolled back")
+    assert (back["first"], back["last"], back["back_to"]) == (8, 11, 8)
+    assert [line["step"] for line in read_journal(tmp_path)] == list(range(14))
+    state = find_checkpoints(tmp_path / "checkpoints")[-1].state
+    assert state["skips"] == [{"first": 8, "last": 11, "back_to": 8}]
+    assert state["step"] == 14
+
+
+def test_a_hang_becomes_an_error_with_every_ranks_stack(tokens: Path, tmp_path: Path) -> None:
+    there = job(
+        tokens, tmp_path, watch={"hang_s": 3.0}, parallel={"rows": 4, "workers": 2, "zero": 1}
+    )
+    ranks = start(2, faults.hang, there, 1, 5, log=tmp_path / "log")
+    codes = finish(ranks, limit_s=120)
+    assert 70 in codes and 0 not in codes, (tmp_path / "log").read_text()[-3000:]
+    said = (tmp_path / "watch" / "hang.txt").read_text()
+    assert "rank 1" in said and "in stuck" in said and "rank 0" in said
+    assert "is at stuck (faults.py" in said
+
+
+def test_a_slow_rank_is_named_within_three_steps(tokens: Path, tmp_path: Path) -> None:
+    there = job(tokens, tmp_path, parallel={"rows": 4, "workers": 3, "zero": 0})
+    run(3, faults.dawdle, there, 2, 6, 0.4, log=tmp_path / "log")
+    (named,) = events(tmp_path, "slow")
+    assert named["rank"] == 2 and named["step"] == 8 and named["times"] > 1.5

@@ -1,0 +1,128 @@
+"""Plans: figures against independent arithmetic, and bad shapes refused before a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.errors import UserError
+from cluster.hardware import DEVICES, Hardware, device_called
+from cluster.storage import LocalStore
+from stages.graph import build_graph
+from stages.planning import check_shapes, plan_figures
+from stages.planning.machine import Machine, planned_machine
+from stages.planning.run_shape import RunShape
+from stages.recipe import Recipe, load_recipe
+
+LAPTOP = Machine(
+    name="laptop", products=1e11, attention=5e10, bandwidth=1e10, streaming=1e10, memory=8e9,
+    link=5e9, network=1e9, per_node=2, kernel_s=0.0, peak=1e11,
+)  # fmt: skip
+
+
+def figures_of(recipe: Recipe, store: Path) -> dict[str, Any]:
+    graph = build_graph(recipe, LocalStore(store), sources_needed=False)
+    return dict(plan_figures(recipe, graph, measure=lambda run: LAPTOP)["base"])
+
+
+def test_figures_of_tiny(tmp_path: Path) -> None:
+    changes = ["tokenizer.vocabulary_size=4096", "base.steps=100", "base.batch_tokens=8192"]
+    recipe = load_recipe("tiny", [f"stages.{change}" for change in changes])
+    figures = figures_of(recipe, tmp_path)
+    layer = 128 * 32 * (4 + 2 + 2 + 4) + 3 * 128 * 384 + 2 * 128 + 2 * 32
+    assert figures["parameters"] == 4096 * 128 + 4 * layer + 128
+    assert figures["tokens"] == 100 * 8192
+    dense = 6 * figures["parameters"] * figures["tokens"]
+    assert dense < figures["FLOPs"] < 1.5 * dense
+    assert figures["KV cache bytes per token"] == 4 * 2 * 2 * 32 * 4
+    assert figures["model folder GB"] == 4 * figures["parameters"] / 1e9
+
+
+def test_time_cost_and_energy_follow_from_the_rate(tmp_path: Path) -> None:
+    recipe = load_recipe("small", ["pricing.gpu_hour=2"])
+    figures = figures_of(recipe, tmp_path)
+    seconds = figures["tokens"] / figures["tokens per second"]
+    assert figures["days"] == pytest.approx(seconds / 86400)
+    assert figures["cost USD"] == pytest.approx(2 * seconds / 3600)
+    assert figures["energy kWh"] == pytest.approx(0.6 * seconds / 3600)
+    useful = figures["FLOPs"] / seconds / 989.4e12
+    assert figures["MFU"] == pytest.approx(useful, abs=1e-4)
+    assert 0.2 < figures["MFU"] < 0.6
+
+
+@pytest.mark.parametrize("device", ["h100", "h200"])
+@pytest.mark.parametrize(
+    ("name", "least", "most", "days", "mfu"),
+    [
+        ("small", 1.0e8, 1.5e8, 2, 0.2),
+        ("7b", 6.5e9, 8e9, 10, 0.3),
+        ("70b", 6.5e10, 7.5e10, 90, 0.2),
+        ("moe", 2.5e10, 4e10, 60, 0.1),
+    ],
+)
+def test_the_large_recipes_fit_their_clusters(
+    tmp_path: Path,
+    device: str,
+    name: str,
+    least: float,
+    most: float,
+    days: float,
+    mfu: float,
+) -> None:
+    figures = figures_of(load_recipe(name, [f"hardware.device={device}"]), tmp_path)
+    assert least < figures["parameters"] < most
+    assert figures["fits"].startswith("yes: "), figures["fits"]
+    assert 0 < figures["days"] < days
+    assert figures["MFU"] > mfu
+
+
+def test_what_does_not_fit_is_said_with_what_to_change(tmp_path: Path) -> None:
+    recipe = load_recipe("7b", ["stages.base.parallel.activation_checkpointing=false",
+                                "stages.base.parallel.rows=8", "hardware.device=h100"])  # fmt: skip
+    said = figures_of(recipe, tmp_path)["fits"]
+    assert said.startswith("NO: ") and "of 74.5 GiB on H100" in said
+    assert "parallel.activation_checkpointing: true" in said
+
+
+def test_missing_sources_are_noted_by_a_plan_and_refused_by_a_run(tmp_path: Path) -> None:
+    recipe = load_recipe("7b")
+    graph = build_graph(recipe, LocalStore(tmp_path), sources_needed=False)
+    assert any("crawl does not exist" in note for note in graph.notes)
+    with pytest.raises(UserError, match=r"stages\.corpus: .*crawl does not exist"):
+        build_graph(recipe, LocalStore(tmp_path))
+
+
+def test_gpus_without_a_kind_cannot_be_planned(tmp_path: Path) -> None:
+    recipe = load_recipe("tiny", ["stages.base.parallel.gpu=true"])
+    with pytest.raises(UserError, match=r"the recipe names no hardware: add a key such as"):
+        figures_of(recipe, tmp_path)
+
+
+def test_a_shape_that_does_not_fit_is_refused_before_a_run() -> None:
+    recipe = load_recipe("tiny", ["stages.base.model.num_key_value_heads=3"])
+    with pytest.raises(UserError, match=r"^stages\.base\.model: num_key_value_heads is 3; it must"):
+        check_shapes(recipe)
+
+
+def test_devices_are_known_by_the_names_torch_gives_them() -> None:
+    assert device_called("NVIDIA H100 80GB HBM3") is DEVICES["h100"]
+    assert device_called("NVIDIA A100-SXM4-80GB") is DEVICES["a100"]
+    assert device_called("Intel(R) Xeon(R) Processor") is None
+
+
+def test_a_faster_network_shortens_the_step_and_nothing_else(
+    run_shape: Any, tmp_path: Path
+) -> None:
+    from stages.planning.roofline import step_time
+
+    run: RunShape = run_shape(parallel={"workers": 16, "zero": 3, "rows": 1, "gpu": True})
+    slow = planned_machine(Hardware(device="h100", network_gbit=100), run)
+    fast = planned_machine(Hardware(device="h100", network_gbit=800), run)
+    before, after = step_time(run, slow), step_time(run, fast)
+    assert before.communication > after.communication
+    assert dataclasses.replace(before, communication=0.0) == dataclasses.replace(
+        after, communication=0.0
+    )

@@ -1,0 +1,106 @@
+"""The plan's memory against what PyTorch really holds, and ZeRO's divisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from model.loss import cross_entropy
+from model.optimizer import build_optimizer
+from model.transformer import Transformer
+from stages.planning.memory import Memory, training_memory
+from stages.planning.run_shape import RunShape
+
+Build = Callable[..., RunShape]
+
+
+def batch(run: RunShape) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = (run.rows, run.config.sequence_length)
+    ids = torch.randint(0, run.model.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+    return ids, torch.zeros(shape, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"hidden_size": 192, "head_dim": 24, "intermediate_size": 256},
+        {"num_key_value_heads": 8, "num_hidden_layers": 2, "intermediate_size": 1024},
+    ],
+)
+def test_activations_are_what_autograd_keeps(run_shape: Build, shape: dict[str, Any]) -> None:
+    run = run_shape(shape, parallel={"rows": 4})
+    model = Transformer(run.model)
+    ids, documents = batch(run)
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        hidden = model.hidden(ids, documents)
+    assert training_memory(run).activations == pytest.approx(sum(kept.values()), rel=0.05)
+    assert hidden.requires_grad
+
+
+def test_the_total_is_the_peak_of_a_step(run_shape: Build) -> None:
+    """Against PyTorch's own tracker of live tensors; gradients that outlive a step count too."""
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    run = run_shape(parallel={"rows": 4})
+    model = Transformer(run.model)
+    optimizer = build_optimizer(model, 1e-3, 0.1)
+    ids, documents = batch(run)
+    tracker = MemTracker()
+    tracker.track_external(model, optimizer)
+    with tracker:
+        for _ in range(2):
+            loss, _ = cross_entropy(model.hidden(ids, documents), model.lm_head.weight, ids)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=False)
+            tracker.reset_mod_stats()
+    peak = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
+    assert training_memory(run).total == pytest.approx(peak, rel=0.1)
+
+
+def test_zero_divides_what_it_says(run_shape: Build) -> None:
+    def parts(zero: int, workers: int = 4) -> Memory:
+        return training_memory(run_shape(parallel={"workers": workers, "zero": zero, "rows": 1}))
+
+    number = run_shape().model.parameters()
+    assert parts(0).optimizer == 8 * number
+    assert parts(1).optimizer == 12 * number / 4
+    assert parts(1).gradients == parts(0).gradients == 4 * number
+    assert parts(2).gradients == parts(3).gradients == 4 * number / 4
+    assert parts(2).weights == 4 * number
+    assert parts(3).weights == 4 * number / 4
+
+
+def test_checkpointing_and_parallel_degrees_lower_activations(run_shape: Build) -> None:
+    def activations(**parallel: Any) -> float:
+        shape = {"num_key_value_heads": 4}
+        return training_memory(run_shape(shape, parallel={"rows": 2, **parallel})).activations
+
+    plain = activations()
+    assert activations(activation_checkpointing=True) < 0.5 * plain
+    assert activations(workers=2, sequence=2) == pytest.approx(plain / 2)
+    assert 0.5 * plain < activations(workers=2, tensor=2) < plain
+
+
+def test_offloaded_states_are_on_the_host(run_shape: Build) -> None:
+    parallel = {"workers": 2, "zero": 3, "rows": 1}
+    here = training_memory(run_shape(parallel=parallel))
+    away = training_memory(
+        run_shape(parallel=parallel | {"offload_optimizer": "cpu", "offload_weights": "cpu"})
+    )
+    assert (away.optimizer, away.weights) == (0, 0)
+    assert away.on_host == here.optimizer + here.weights
+    assert away.total == here.total - away.on_host

@@ -1,0 +1,102 @@
+"""The plan's arithmetic against what PyTorch really does, operation by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from model.loss import cross_entropy
+from model.transformer import Transformer
+from stages.planning.communication import step_communication
+from stages.planning.run_shape import RunShape
+from stages.planning.work import layer_passes, step_work
+
+Build = Callable[..., RunShape]
+PRODUCTS = ("mm", "bmm", "attention", "view", "transpose", "embedding")
+
+
+class Passes(TorchDispatchMode):
+    """Counts bytes read and written by operations that are not products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        out = operation(*args, **(kwargs or {}))
+        returns = operation._schema.returns
+        view = any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+        if not view and not any(name in str(operation) for name in PRODUCTS):
+            for leaf in tree_leaves((args, kwargs, out)):
+                if isinstance(leaf, torch.Tensor):
+                    self.bytes += leaf.numel() * leaf.element_size()
+        return out
+
+
+def passes_of(run: RunShape) -> tuple[int, int]:
+    """(forward, backward) bytes of a whole model."""
+    model = Transformer(run.model)
+    ids = torch.zeros(run.rows, run.config.sequence_length, dtype=torch.long)
+    with Passes() as forward:
+        hidden = model.hidden(ids)
+    with Passes() as backward:
+        hidden.sum().backward()
+    return forward.bytes, backward.bytes
+
+
+@pytest.mark.parametrize("shape", [{}, {"hidden_size": 64, "intermediate_size": 512}])
+def test_passes_of_a_layer_are_what_its_operations_move(
+    run_shape: Build, shape: dict[str, Any]
+) -> None:
+    one = passes_of(run_shape({**shape, "num_hidden_layers": 1}, parallel={"rows": 2}))
+    run = run_shape({**shape, "num_hidden_layers": 2}, parallel={"rows": 2})
+    two = passes_of(run)
+    planned = layer_passes(run)
+    for side in (0, 1):
+        assert planned[side] == pytest.approx((two[side] - one[side]) / run.tokens, rel=0.1)
+
+
+def test_products_are_what_torch_counts(run_shape: Build) -> None:
+    run = run_shape(parallel={"rows": 2}, batch_tokens=256)
+    model = Transformer(run.model)
+    ids = torch.zeros(2, 128, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        hidden = model.hidden(ids)
+        loss, _ = cross_entropy(hidden, model.lm_head.weight, ids)
+        loss.backward()
+    counts = counter.get_flop_counts()["Global"]
+    products = sum(n for op, n in counts.items() if "attention" not in str(op))
+    assert step_work(run).product_flops == pytest.approx(products, rel=0.02)
+
+
+def test_a_second_forward_pass_costs_a_third_more(run_shape: Build) -> None:
+    plain = step_work(run_shape())
+    again = step_work(run_shape(parallel={"activation_checkpointing": True}))
+    assert again.product_flops == pytest.approx(plain.product_flops * 4 / 3)
+
+
+def test_what_workers_send(run_shape: Build) -> None:
+    """16 rows over 4 workers in micro-batches of 2 are two; float32 throughout."""
+    size = 4 * run_shape().model.parameters()
+
+    def sent(**parallel: Any) -> Any:
+        return step_communication(
+            run_shape(batch_tokens=128 * 16, parallel={"workers": 4, "rows": 2, **parallel})
+        )
+
+    assert sent(workers=1).total == 0
+    assert sent(zero=0).total == sent(zero=1).total == 2 * 0.75 * size
+    assert sent(zero=2).gradients == 2 * 0.75 * size
+    assert sent(zero=3).weights == 4 * 0.75 * size
+    tokens, width, layers = 128 * 8, 128, 4  # a data rank's half of the batch
+    assert sent(tensor=2).tensor == 2 * 0.5 * tokens * width * 4 * layers * 4
+    assert sent(pipeline=2).pipeline == 2 * tokens * width * 4
+    assert sent(sequence=2).sequence > 0

@@ -1,0 +1,95 @@
+"""What is refused before work starts, with the numbers in the sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.artifact import Artifact
+from cluster.errors import UserError
+from model.tokenizer import Tokenizer
+from stages.planning import check_shapes
+from stages.pretrain import Config
+from stages.pretrain.run import run
+from stages.recipe import load_recipe
+from stages.stage import Context
+from tests.stages.small import sums, write_model
+
+Dress = Callable[..., Artifact]
+TEXTS = [message["content"] for row in sums(200, 3) for message in row["messages"]]
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    folder = tmp_path / "tokens"
+    tokenizer = Tokenizer.train(TEXTS, 320)
+    tokenizer.save(folder / "tokenizer")
+    totals = {"train_tokens": 10_000, "vocabulary_size": tokenizer.vocabulary_size,
+              "heldout_tokens": 1000, "heldout_bytes": 4000}  # fmt: skip
+    (folder / "index.json").write_text(json.dumps(totals))
+    return folder
+
+
+def _refused(said: str, context: Context, inputs: dict[str, Any], **fields: Any) -> None:
+    config = Config.model_validate({"tokens": "t", "steps": 30, **fields})
+    with pytest.raises(UserError, match=said):
+        run(config, inputs, context)
+
+
+def test_another_tokenizer(
+    tokens: Path, tmp_path: Path, as_artifact: Dress, context: Context
+) -> None:
+    Tokenizer.train(["quite another text, of other words"] * 9, 300).save(tmp_path / "other")
+    inputs = {
+        "tokens": as_artifact(tokens, "tokens"),
+        "tokenizer": as_artifact(tmp_path / "other", "tokenizer"),
+    }
+    said = r"a tokenizer of \d+ tokens and tokenizer .* has another, of \d+: \d+ tokens have"
+    _refused(said, context, inputs, tokenizer="other")
+
+
+def test_a_start_with_another_tokenizer(
+    tokens: Path, tmp_path: Path, as_artifact: Dress, context: Context
+) -> None:
+    start = write_model(tmp_path / "model", ["words that sums do not have"] * 9)
+    inputs = {
+        "tokens": as_artifact(tokens, "tokens"), "start": as_artifact(start, "checkpoint")
+    }  # fmt: skip
+    _refused("start .* has another", context, inputs, start="s")
+
+
+def test_a_vocabulary_too_small(tokens: Path, as_artifact: Dress, context: Context) -> None:
+    inputs = {"tokens": as_artifact(tokens, "tokens")}
+    said = r"model\.vocab_size is 100, too small for tokens numbered up to \d+: expected at least"
+    _refused(said, context, inputs, model={"vocab_size": 100})
+
+
+def test_heads_that_do_not_divide(tokens: Path, as_artifact: Dress, context: Context) -> None:
+    inputs = {"tokens": as_artifact(tokens, "tokens")}
+    model = {"num_attention_heads": 4, "num_key_value_heads": 3}
+    _refused("num_key_value_heads is 3; it must divide", context, inputs, model=model)
+
+
+def test_a_start_too_short_for_the_sequence(
+    tokens: Path, tmp_path: Path, as_artifact: Dress, context: Context
+) -> None:
+    inputs = {
+        "tokens": as_artifact(tokens, "tokens"),
+        "start": as_artifact(write_model(tmp_path / "model"), "checkpoint"),
+    }
+    said = "start .*: sequence_length is 4096, longer than the model's max_position_embeddings 2048"
+    _refused(said, context, inputs, start="s", sequence_length=4096, batch_tokens=8192)
+
+
+def test_a_recipe_that_mixes_tokenizers_is_refused_before_any_stage() -> None:
+    recipe = load_recipe(
+        "tiny",
+        ["stages.small={stage: tokenizer, corpus: corpus, vocabulary_size: 500}",
+         "stages.base.tokenizer=small"],
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"'tokens' is encoded with tokenizer.*3072.*500"):
+        check_shapes(recipe)

@@ -1,0 +1,172 @@
+"""Saving in the background: what a kill at any moment leaves, what is kept, and what goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import UserError
+from cluster.folder import Folder
+from stages.tune.checkpoint import discard_after, find_checkpoints
+from stages.tune.saver import Saver
+from tests.stages.tune.saving import check, save_for_ever, share
+
+
+def _kill_while_saving(url: str, staging: Path, kills: int, longest_s: float, seed: int) -> int:
+    """Kill both ranks at random moments; after each, the newest checkpoint must be whole and no
+    older than before. How many checkpoints were completed between kills.
+    """
+    draw = random.Random(seed)
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.stages.tune.saving", "s3fs"])
+    before, completed = 0, 0
+    for number in range(kills):
+        ranks = [
+            processes.Process(target=save_for_ever, args=(url, rank, f"{number:08x}", before + 1))
+            for rank in range(2)
+        ]
+        for process in ranks:
+            process.start()
+        deadline = time.monotonic() + 60
+        if number % 4 == 0:  # see to it that there is progress to lose
+            while not _newer(url, staging, before) and time.monotonic() < deadline:
+                time.sleep(0.02)
+        time.sleep(draw.uniform(0.0, longest_s))
+        for process in draw.sample(ranks, 2):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid or 0, signal.SIGKILL)
+        for process in ranks:
+            process.join()
+        found = find_checkpoints(Folder(url, staging))
+        if found:
+            check(found[-1])
+            completed += found[-1].step > before
+            assert found[-1].step >= before, "a complete checkpoint was lost"
+            before = found[-1].step
+        discard_after(Folder(url, staging), before)
+        assert len(find_checkpoints(Folder(url, staging))) <= 3, "two, and one about to go"
+    return completed
+
+
+def _newer(url: str, staging: Path, step: int) -> bool:
+    return any(c.step > step for c in find_checkpoints(Folder(url, staging)))
+
+
+def test_the_latest_is_readable_after_every_kill(tmp_path: Path) -> None:
+    assert _kill_while_saving(str(tmp_path / "c"), tmp_path / "s", 12, 0.06, seed=1) >= 3
+
+
+@pytest.mark.chaos
+def test_the_latest_is_readable_after_two_hundred_kills(tmp_path: Path) -> None:
+    assert _kill_while_saving(str(tmp_path / "c"), tmp_path / "s", 200, 0.12, seed=2) >= 50
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An S3 bucket of a server on this machine."""
+    pytest.importorskip("s3fs")
+    server_of = pytest.importorskip("moto.server").ThreadedMotoServer
+    server = server_of(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    import fsspec
+
+    fsspec.filesystem("s3", skip_instance_cache=True).mkdir("training")
+    yield "s3://training"
+    server.stop()
+
+
+def test_s3_saves_loads_and_keeps_as_a_folder_does(bucket: str, tmp_path: Path) -> None:
+    root = Folder(f"{bucket}/runs/checkpoints", tmp_path / "staged")
+    savers = [Saver(root, "abc", rank, 2, last=2) for rank in range(2)]
+    for step in (1, 2, 3):
+        for rank in (1, 0):
+            savers[rank].save(step, share(step, rank), {"tokens": step})
+    for saver in savers:
+        saver.wait()
+    assert [c.step for c in find_checkpoints(root)] == [2, 3]
+    check(find_checkpoints(root)[-1])
+    discard_after(root, 2)
+    assert [c.step for c in find_checkpoints(root)] == [2]
+    assert {name.split("/")[0] for name in root.names("*/*")} == {"step-00000002-abc"}
+
+
+@pytest.mark.chaos
+def test_s3_is_readable_after_every_kill(bucket: str, tmp_path: Path) -> None:
+    assert _kill_while_saving(f"{bucket}/c", tmp_path / "s", 200, 0.3, seed=3) >= 40
+
+
+def test_what_is_kept(tmp_path: Path) -> None:
+    saver = Saver(Folder(tmp_path), "abc", rank=0, world=1, last=2, every=4)
+    for step in range(1, 11):
+        saver.save(step, share(step, 0, 1), {}, pinned=(3,))
+    saver.wait()
+    assert [c.step for c in find_checkpoints(tmp_path)] == [3, 4, 8, 9, 10]
+
+
+def test_a_damaged_or_lost_shard_is_found_by_its_hash(tmp_path: Path) -> None:
+    saver = Saver(Folder(tmp_path), "abc", rank=0, world=1)
+    saver.save(1, share(1, 0, 1), {})
+    saver.wait()
+    (checkpoint,) = find_checkpoints(tmp_path)
+    shard = tmp_path / checkpoint.name / "weights-00-of-01.safetensors"
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1  # one bit
+    shard.write_bytes(data)
+    assert "has sha256" in next(checkpoint.faults())
+    shard.write_bytes(data[:-1])
+    assert f"has {len(data) - 1} bytes, expected {len(data)}" in next(checkpoint.faults())
+    shard.unlink()
+    assert "is missing" in next(checkpoint.faults())
+
+
+def test_a_store_without_space_is_told_at_the_next_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import stages.tune.saver as module
+
+    def full(*_: object, **__: object) -> None:
+        with open("/dev/full", "w") as file:
+            file.write("more")
+
+    saver = Saver(Folder(tmp_path), "abc", rank=0, world=1)
+    saver.save(1, share(1, 0, 1), {})
+    saver.wait()
+    monkeypatch.setattr(module, "save_file", full)
+    saver.save(2, share(2, 0, 1), {})
+    with pytest.raises(UserError, match=r"no space left in .*keep fewer"):
+        saver.save(3, share(3, 0, 1), {})
+    check(find_checkpoints(tmp_path)[-1])
+
+
+def test_saving_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import stages.tune.saver as module
+
+    written: list[float] = []
+    write = module.save_file
+
+    def slow(*arguments: object, **options: object) -> None:
+        time.sleep(0.3)
+        write(*arguments, **options)  # type: ignore[arg-type]
+        written.append(time.monotonic())
+
+    monkeypatch.setattr(module, "save_file", slow)
+    saver = Saver(Folder(tmp_path), "abc", rank=0, world=1)
+    saver.save(1, share(1, 0, 1), {})
+    assert not written, "save returned before anything was on the disk"
+    assert find_checkpoints(tmp_path) == []
+    saver.wait()
+    assert [c.step for c in find_checkpoints(tmp_path)] == [1]
