@@ -69,7 +69,7 @@ def fingerprint(config: Config) -> Any:
 STAGE = Stage(
     name="corpus",
     kind="corpus",
-    version=2,
+    version=3,
     config=Config,
     entry="stages.corpus.run:run",
     fingerprint=fingerprint,

@@ -36,7 +36,7 @@ def test_code_and_tables_stay(extractor: str) -> None:
 
 @pytest.mark.skipif(not bench.DATA.exists(), reason=f"needs the pages in {bench.DATA}")
 @pytest.mark.parametrize(
-    ("extractor", "f1", "every"), [("resiliparse", 0.86, 2), ("trafilatura", 0.92, 8)]
+    ("extractor", "f1", "every"), [("resiliparse", 0.84, 2), ("trafilatura", 0.9, 8)]
 )
 def test_annotated_pages(
     extractor: str, f1: float, every: int, monkeypatch: pytest.MonkeyPatch
@@ -44,7 +44,7 @@ def test_annotated_pages(
     rows = bench.annotations()[::every]
     monkeypatch.setattr(bench, "annotations", lambda: rows)
     found = bench.score(lambda html: extract_main_text(html, extractor), bench.pages())
-    assert found["f1"] >= f1 and found["recall"] >= 0.93
+    assert found["f1"] >= f1 and found["recall"] >= 0.92
 
 
 @pytest.mark.parametrize("extractor", EXTRACTORS)
