@@ -63,7 +63,9 @@ class Decoder(nn.Module):
         windows = self.config.windows
         if cache is not None:
             positions = cache.positions(length)
-            masks = {window: cache.mask(length, window) for window in set(windows)}
+            masks: dict[int | None, Mask | None] = {
+                window: cache.mask(length, window) for window in set(windows)
+            }
         else:
             # Rotary attention sees differences of positions only: documents need no restart.
             positions = torch.arange(length, device=device)[None]

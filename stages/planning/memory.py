@@ -114,9 +114,9 @@ def logit_bytes(run: RunShape) -> float:
     chunk = CHUNK_TOKENS["cuda" if run.config.parallel.gpu else "cpu"]
     if not run.config.parallel.gpu:
         chunk = max(64, min(chunk, CHUNK_LOGITS // model.vocab_size))
-    chunk = min(chunk, run.tokens)
+    held = min(chunk, run.tokens)
     hidden = run.tokens * model.hidden_size * 4
-    return chunk * model.vocab_size * 8 + hidden + model.vocab_size * model.hidden_size * 4
+    return held * model.vocab_size * 8 + hidden + model.vocab_size * model.hidden_size * 4
 
 
 def buffer_bytes(run: RunShape) -> float:

@@ -86,7 +86,7 @@ def filesystem(url: str, options: Options) -> tuple[Any, str]:
 
     protocol = url.split("://", 1)[0]
     try:
-        return fsspec.core.url_to_fs(url, **options)  # type: ignore[no-any-return]
+        return fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError, TypeError) as error:
         extra = _EXTRAS.get(protocol)
         mend = f"pip install 'raylm[{extra}]'" if extra else "use s3://, gs://, https:// or a path"

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model.attention import document_mask
 from model.config import ModelConfig
+from model.kernels import Mask
 from model.kv_cache import KVCache
 from model.loss import cross_entropy
 from model.rotary import Rotary, rotary_tables
@@ -63,7 +64,7 @@ class TrainedDecoder(Transformer):
 
 def surroundings(
     config: ModelConfig, length: int, document_ids_bt: Tensor, first: int = 0
-) -> tuple[Rotary, dict[int | None, Tensor]]:
+) -> tuple[Rotary, dict[int | None, Mask]]:
     """What layers are told of `length` positions from `first` on: their rotation, and by a layer's
     window the mask of the documents, which are whole rows'.
     """
