@@ -48,13 +48,15 @@ class UnitWorker:
         """Read, judge and commit one unit; returns the name of its folder."""
         temporary = self.folder / f"{job.folder}.part-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
-        with UnitWriter(temporary, self.settings.samples_per_reason) as written:
-            for record in read_unit(job.unit, self.settings.max_page_bytes):
-                written.add(self._judge(record, job, written))
-        final = self.folder / job.folder
-        if not final.exists():
-            temporary.rename(final)
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            with UnitWriter(temporary, self.settings.samples_per_reason) as written:
+                for record in read_unit(job.unit, self.settings.max_page_bytes):
+                    written.add(self._judge(record, job, written))
+            final = self.folder / job.folder
+            if not final.exists():
+                temporary.rename(final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
         return job.folder
 
     def _judge(self, record: Record, job: Job, written: UnitWriter) -> Outcome:

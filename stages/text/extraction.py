@@ -19,9 +19,17 @@ that people read comes near.
 _BLANK_LINES = re.compile(r"\n{3,}")
 _SPACES = re.compile(r"[ \u00a0\u3000]*\t[ \t\u00a0\u3000]*|[ \u00a0\u3000]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
 _NESTING = re.compile(
-    r"<(/?)(?:div|span|table|ul|ol|dl|section|article|blockquote|center|font|b|i|em|strong)\b", re.I
+    r"<(/?)(?:div|span|table|ul|ol|dl|section|article|blockquote|center|font|b|i|em|strong"
+    r"|(script|style))\b|(<!--)",
+    re.I,
 )
+_ENDS = {
+    "script": re.compile("</script", re.I),
+    "style": re.compile("</style", re.I),
+    "<!--": re.compile("-->"),
+}
 _BOILERPLATE = ["[class*=related]", "[class*=footer]", "[class*=byline]"]
 
 
@@ -35,6 +43,7 @@ def extract_main_text(html: str, extractor: str = "resiliparse") -> str:
     """The page's main content as plain text, without navigation, advertisements, scripts
     and forms. `extractor` is "resiliparse" or "trafilatura"; ValueError for a page nested too deep.
     """
+    html = _SURROGATES.sub("", html)
     _check_depth(html)
     if extractor == "trafilatura":
         return _by_trafilatura(html)
@@ -61,8 +70,15 @@ def _by_trafilatura(html: str) -> str:
 def _check_depth(html: str) -> None:
     if html.count("<") < 2 * MAX_DEPTH:
         return
-    depth = 0
-    for tag in _NESTING.finditer(html):
+    depth, place = 0, 0
+    while (tag := _NESTING.search(html, place)) is not None:
+        place = tag.end()
+        if hidden := tag[2] or tag[3]:  # what looks like elements inside is text
+            end = _ENDS[hidden.lower()].search(html, place) if not tag[1] else tag
+            if end is None:
+                return
+            place = max(place, end.end())
+            continue
         depth = max(0, depth - 1) if tag[1] else depth + 1
         if depth > MAX_DEPTH:
             raise TooDeep(f"elements lie more than {MAX_DEPTH} deep in one another")
