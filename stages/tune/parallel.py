@@ -87,6 +87,13 @@ class Parallel(StageConfig):
                 "pipeline keeps gradients whole until the batch's end; use zero 0 or 1"
             )
 
+        if self.sequence > 1 and self.zero == 3:
+            raise ValueError(
+                f"parallel.sequence {self.sequence} with parallel.zero 3: DeepSpeed 0.19's reduce-"
+                "scatter averages gradients over sequence ranks that must be summed; use zero 0, 1 "
+                "or 2"
+            )
+
     def _check_offload(self) -> None:
         if self.offload_optimizer and not self.zero:
             raise ValueError(

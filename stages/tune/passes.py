@@ -66,10 +66,6 @@ class _PlainPasses:
     def __init__(self, engine: Any, mesh: Mesh, accumulation: int) -> None:
         self.engine, self.mesh, self.accumulation = engine, mesh, accumulation
         self.divisor = mesh.data * accumulation
-        if engine.zero_optimization_stage() == 3 and engine.zero_reduce_scatter():
-            # DeepSpeed 0.19's reduce-scatter averages over sequence ranks too, whose gradients are
-            # parts of a sum; its other stages add them up.
-            self.divisor *= mesh.sequence
 
     def predicted(self, rows: Rows) -> float:
         _, labels, _ = self._mine(rows)

@@ -58,6 +58,7 @@ MODEL = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers"
             r"\[2, 4\] with parallel.tensor 2: an elastic",
         ),
         ({"workers": 4, "tensor": 2, "pipeline": 2}, "tensor 2 and parallel.pipeline 2 were asked"),
+        ({"workers": 2, "sequence": 2, "zero": 3}, "sequence 2 with parallel.zero 3"),
         ({"workers": 4, "tensor": 2, "sequence": 2}, "tensor 2 and parallel.sequence 2 were asked"),
         ({**TWO, "pipeline": 2, "zero": 2}, "pipeline 2 with parallel.zero 2: .* use zero 0 or 1"),
         ({**TWO, "pipeline": 2, "zero": 3}, "pipeline 2 with parallel.zero 3"),
