@@ -114,7 +114,7 @@ def test_muon_steps_the_matrices_by_one_size(parents: dict[str, str], tmp_path: 
         if name.endswith("_proj.weight"):
             change = (after.state_dict()[name] - start).double()
             sizes = torch.linalg.svdvals(change) / (0.2 * rate * max(change.shape) ** 0.5)
-            assert sizes.max() < 1.3 and sizes.median() > 0.6, name
+            assert sizes[0] < 1.3 and sizes[3] > 0.6, name  # few tokens: the rest may be empty
 
 
 def test_bfloat16_learns_what_float32_does(parents: dict[str, str], tmp_path: Path) -> None:
