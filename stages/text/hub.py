@@ -50,7 +50,10 @@ def _resolved(name: str, subset: str | None, split: str, revision: str | None) -
             " check the name, and for a gated one give HF_TOKEN in the environment"
         ) from error
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        raise UserError(f"dataset {name!r} cannot be opened: {str(error)[:400]}") from error
+        told = f"dataset {name!r} cannot be opened: {str(error)[:400]}"
+        if datasets.config.HF_HUB_OFFLINE:
+            told += "; a run is offline by default: set HF_HUB_OFFLINE=0 and HF_DATASETS_OFFLINE=0"
+        raise UserError(told) from error
     files: Mapping[str, Any] = builder.config.data_files or {}
     if split not in files:
         raise _no_split(name, split, list(files))

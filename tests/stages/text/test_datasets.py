@@ -121,6 +121,14 @@ def _hub(data: bytes) -> type[BaseHTTPRequestHandler]:
     return Hub
 
 
+def test_a_run_is_offline_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="set HF_HUB_OFFLINE=0 and HF_DATASETS_OFFLINE=0"):
+        texts(Source(dataset="own/set"))
+
+
 def test_a_dataset_by_name_comes_from_the_hub(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["from", "the hub"]}), tmp_path / "t.parquet")
     data = (tmp_path / "t.parquet").read_bytes()
@@ -137,6 +145,7 @@ def test_a_dataset_by_name_comes_from_the_hub(tmp_path: Path) -> None:
             "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
             "HF_HOME": str(tmp_path / "home"),
             "HF_HUB_OFFLINE": "0",
+            "HF_DATASETS_OFFLINE": "0",
         }
         done = subprocess.run(
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True,

@@ -83,10 +83,13 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     import fsspec
+    import s3fs
 
+    s3fs.S3FileSystem.clear_instance_cache()  # another test's server may be remembered
     fsspec.filesystem("s3", skip_instance_cache=True).mkdir("training")
     yield "s3://training"
     server.stop()
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_s3_saves_loads_and_keeps_as_a_folder_does(bucket: str, tmp_path: Path) -> None:
