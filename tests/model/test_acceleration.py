@@ -56,6 +56,7 @@ def test_layers_compile_as_one_graph_without_breaks() -> None:
     torch._dynamo.reset()
     for layer in model.model.layers:
         nn.Module.compile(layer, backend=counter, fullgraph=True)
-    found = gradients(model)
+    with torch.compiler.set_stance("default"):  # an engine started before may have set another
+        found = gradients(model)
     torch.testing.assert_close(found, expected)
     assert counter.frame_count == 1
