@@ -29,6 +29,10 @@ class FastTextModel:
     """
 
     def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise UserError(
+                f"language_model {path}: no such file; expected a fastText model (.bin or .ftz)"
+            )
         try:
             import fasttext
         except ImportError as error:
@@ -36,10 +40,6 @@ class FastTextModel:
                 f"language_model {path} is a fastText model, and fasttext-predict is not installed:"
                 " pip install 'raylm[fasttext]', or leave language_model out for the built-in model"
             ) from error
-        if not path.is_file():
-            raise UserError(
-                f"language_model {path}: no such file; expected a fastText model (.bin or .ftz)"
-            )
         try:
             self._model = fasttext.load_model(str(path))
         except ValueError as error:
