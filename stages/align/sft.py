@@ -15,5 +15,5 @@ class Config(FineTuning):
 
 
 STAGE = Stage(
-    name="sft", kind="checkpoint", version=1, config=Config, entry="stages.align.sft_run:run"
+    name="sft", kind="checkpoint", version=2, config=Config, entry="stages.align.sft_run:run"
 )

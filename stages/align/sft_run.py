@@ -33,7 +33,9 @@ def train(job: dict[str, Any]) -> None:
     steps = tune.planned_steps(config, tokenizer, rows, meter)
     trainer = tune.counted(AnswersOnly, meter, config)(
         model=model,
-        args=SFTConfig(**tune.arguments(job, config, steps), assistant_only_loss=True),
+        args=SFTConfig(
+            **tune.arguments(job, config, steps), **tune.LIKE_LENGTHS, assistant_only_loss=True
+        ),
         train_dataset=Dataset.from_list(rows[: steps * config.batch_rows]),
         eval_dataset=Dataset.from_list(heldout),
         processing_class=tokenizer,

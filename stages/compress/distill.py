@@ -43,7 +43,7 @@ class Config(FineTuning):
 STAGE = Stage(
     name="distill",
     kind="checkpoint",
-    version=1,
+    version=2,
     config=Config,
     entry="stages.compress.distill_run:run",
 )

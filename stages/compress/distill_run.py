@@ -55,7 +55,9 @@ def train(job: dict[str, Any]) -> None:
         rows, meter.used_before = answered(rows, job["teacher"], config.max_new_tokens)
     trainer = tune.counted(Distiller, meter, config)(
         model=student,
-        args=SFTConfig(**tune.arguments(job, config, steps), assistant_only_loss=True),
+        args=SFTConfig(
+            **tune.arguments(job, config, steps), **tune.LIKE_LENGTHS, assistant_only_loss=True
+        ),
         train_dataset=Dataset.from_list(rows),
         eval_dataset=Dataset.from_list(heldout),
         processing_class=tokenizer,

@@ -23,6 +23,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from cluster.trainer import report
 from model import pretrained
@@ -35,8 +36,10 @@ from stages.tune.precision import uses_bfloat16
 
 COMPLETE = "complete.json"
 LOG_EVERY = 5
-SAMPLED_ROWS = 500
+SAMPLED_ROWS = 2000
 """Conversations whose lengths tell how many tokens a step takes."""
+LIKE_LENGTHS = {"train_sampling_strategy": "batch_rebalance"}
+"""A step's rows go into passes of like lengths and equal work: half of a random pass is padding."""
 
 
 class Meter:
@@ -83,16 +86,13 @@ def counted(trainer_class: Any, meter: Meter, config: FineTuning) -> Any:
 
 def arguments(job: dict[str, Any], config: FineTuning, steps: int) -> dict[str, Any]:
     """Keyword arguments common to the config classes of TRL's trainers."""
-    per_worker = config.batch_rows // dist.get_world_size()
-    rows = min(per_worker, config.parallel.rows)
-    while per_worker % rows:
-        rows -= 1
+    rows, passes = rows_and_passes(config)
     gpu = config.parallel.gpu
     return {
         "output_dir": str(Path(job["scratch"]) / "trl"),
         "max_steps": steps,
         "per_device_train_batch_size": rows,
-        "gradient_accumulation_steps": per_worker // rows,
+        "gradient_accumulation_steps": passes,
         "per_device_eval_batch_size": rows,
         "learning_rate": config.learning_rate,
         "weight_decay": config.weight_decay,
@@ -115,6 +115,15 @@ def arguments(job: dict[str, Any], config: FineTuning, steps: int) -> dict[str, 
         "ddp_find_unused_parameters": False,
         "seed": job["seed"],
     }
+
+
+def rows_and_passes(config: FineTuning) -> tuple[int, int]:
+    """How a worker takes its share of a step: rows in one pass, and passes."""
+    per_worker = config.batch_rows // dist.get_world_size()
+    rows = min(per_worker, config.parallel.rows)
+    while per_worker % rows:
+        rows -= 1
+    return rows, per_worker // rows
 
 
 def load_model(auto_class: Any, folder: str, config: FineTuning, **fields: Any) -> Any:
@@ -242,7 +251,11 @@ def planned_steps(
         return config.steps
     conversations: Any = [row["messages"] for row in rows[:SAMPLED_ROWS]]
     encoded: Any = tokenizer.apply_chat_template(conversations, return_dict=True)
-    lengths = torch.tensor([len(ids) for ids in encoded["input_ids"]])
-    picks = torch.randint(len(lengths), (256, config.parallel.rows), generator=torch.Generator())
-    padded = lengths.clamp(max=config.sequence_length)[picks].amax(1).double().mean().item()
-    return max(1, round(meter.budget / (config.batch_rows * padded * meter.flops_per_token)))
+    lengths = [min(len(ids), config.sequence_length) for ids in encoded["input_ids"]]
+    batch_rows = min(config.batch_rows, len(lengths))
+    passes = min(rows_and_passes(config)[1], batch_rows)
+    workers = min(dist.get_world_size(), batch_rows // passes)
+    sampler = BatchRebalanceSampler(lengths, batch_rows, workers, passes)
+    padded = [len(rows) * max(lengths[row] for row in rows) for rows in sampler]
+    per_step = sum(padded) * workers / len(sampler) * passes * config.batch_rows / batch_rows
+    return max(1, round(meter.budget / (per_step * meter.flops_per_token)))

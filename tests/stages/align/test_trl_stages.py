@@ -69,6 +69,20 @@ def test_sft_learns_and_its_folder_loads(parents: dict[str, str], tmp_path: Path
     assert metrics["flops"] == 6 * metrics["parameters"] * metrics["tokens"]
 
 
+def test_passes_of_like_lengths_share_a_step_with_less_padding(
+    parents: dict[str, str], tmp_path: Path
+) -> None:
+    """The same rows a step, in one pass or four: the same losses, from fewer tokens."""
+    from stages.align import sft_run
+
+    fields: dict[str, Any] = {"precision": "float32"}
+    one = _train(sft_run, parents, tmp_path / "one", **fields, parallel={"rows": 8})
+    four = _train(sft_run, parents, tmp_path / "four", **fields, parallel={"rows": 2})
+    losses = [[line["loss"] for line in _log(tmp_path / name)] for name in ("one", "four")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    assert four["tokens"] < one["tokens"]
+
+
 def test_sft_stops_at_another_stages_compute(parents: dict[str, str], tmp_path: Path) -> None:
     from stages.align import sft_run
 
