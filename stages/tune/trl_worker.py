@@ -24,7 +24,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from cluster.trainer import report
+from cluster.board import report
 from model import pretrained
 from model.optimizer import build_optimizer
 from model.transformer import Transformer
