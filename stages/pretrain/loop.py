@@ -27,8 +27,6 @@ from stages.tune.journal import Journal
 from stages.tune.mesh import sum_over_ranks
 
 REPORT_S = 2.0
-NORM_NAMES = {"adamw": "gradient_norm", "muon": "update_norm"}
-"""What DeepSpeed takes the norm of: with Muon, gradients are already made into updates."""
 
 
 def train(job: dict[str, Any]) -> None:
@@ -38,9 +36,10 @@ def train(job: dict[str, Any]) -> None:
     with contextlib.ExitStack() as stack:
         worker = Worker(config, job, stack.enter_context(_watch(config, job)))
         meter = StepMeter(
-            worker.shape, config.sequence_length, worker.precision, worker.world, worker.device
-        )
-        stack.enter_context(meter.exchanges.exchanging())
+            worker.shape, config.sequence_length, worker.precision, worker.world, worker.device,
+            worker.exchanges,
+        )  # fmt: skip
+        stack.enter_context(worker.exchanges.exchanging())
         stopping = Stopping(config.early_stop, worker.scratch, worker.step)
         journal = stack.enter_context(
             Journal(worker.scratch, worker.step, active=worker.rank == 0, reporting=config.metrics)
@@ -58,7 +57,7 @@ def train(job: dict[str, Any]) -> None:
             own_predicted = worker.passes.predicted(rows)
             predicted = sum_over_ranks(own_predicted)
             own_loss = worker.passes.gradients(rows, predicted, lambda: worker.working("forward"))
-            seen = worker.share(own_loss, own_predicted)
+            seen = worker.share(rows, own_loss, own_predicted)
             worker.guard.judge(seen.loss, seen.by_rank)
             norm, taken = take.step(worker.guard.accepts)
             worker.count(seen, norm, taken)
@@ -69,7 +68,7 @@ def train(job: dict[str, Any]) -> None:
                 stopping.saw(worker.step, measured[HELDOUT])
             journal.write(
                 worker.step, loss=seen.loss, learning_rate=rate, tokens=worker.tokens,
-                skipped=worker.skipped, **{NORM_NAMES[config.optimizer]: norm}, **measured,
+                skipped=worker.skipped, gradient_norm=norm, **measured,
             )  # fmt: skip
             worker.tell(journal, seen, taken)
             worker.step += 1

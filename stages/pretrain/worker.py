@@ -27,12 +27,14 @@ from stages.pretrain.data import TrainingSet
 from stages.pretrain.evaluation import heldout_losses, losses_by_source
 from stages.text.token_shards import TokenBatch, TokenShards
 from stages.tune.decoder import Rows, TrainedDecoder
-from stages.tune.engine import LEARNING_RATE_SCALE, client_optimizer, divided, start_engine
+from stages.tune.engine import client_optimizer, divided, start_engine
+from stages.tune.exchange_clock import ExchangeClock
 from stages.tune.fragments import pieces, place_of, whole_shapes
 from stages.tune.guards import Guard, Skip, batch_number
 from stages.tune.journal import Journal
 from stages.tune.memory import TrainingMemory
 from stages.tune.mesh import Mesh
+from stages.tune.muon import LEARNING_RATE_SCALE
 from stages.tune.passes import micro_batches, passes_of
 from stages.tune.pipeline import renaming
 from stages.tune.precision import uses_bfloat16
@@ -41,7 +43,9 @@ from stages.tune.work_clock import WorkClock
 
 @dataclass(frozen=True)
 class Seen:
-    """One step as all ranks see it: mean loss, that of each rank with tokens, seconds of work."""
+    """One step as all ranks see it: mean loss, that of each rank with tokens, and each rank's
+    seconds of work for an equal share of the rows.
+    """
 
     loss: float
     by_rank: dict[int, float]
@@ -71,7 +75,7 @@ class Worker:
         shapes = whole_shapes(model)
         module, groups = divided(model, self.mesh)
         optimizer = client_optimizer(
-            module, config.learning_rate, config.weight_decay, config.optimizer
+            module, config.learning_rate, config.weight_decay, config.optimizer, self.bfloat16
         )
         self.clip_norm = config.clip_norm if config.optimizer == "adamw" else 0.0
         accumulation = micro_batches(config.rows, config.parallel.rows, self.mesh)
@@ -88,8 +92,9 @@ class Worker:
             self.shape.model_dump(), config.checkpoints.last, config.checkpoints.every,
             renaming(self.mesh),
         )  # fmt: skip
-        self.clock = WorkClock(self.device)
-        self.stragglers = Stragglers(self.world, config.watch.slow_ratio)
+        self.exchanges = ExchangeClock(self.device)
+        self.clock = WorkClock(self.exchanges)
+        self.stragglers = Stragglers(self.world, config.watch.slow_ratio, self.mesh.pipeline)
         self._take_up(self.memory.take_up(lambda c: config.shares_course(c.step, c.state["steps"])))
         self.resumed = self.step
 
@@ -143,9 +148,10 @@ class Worker:
         self.clock.take()  # not this step's work
         return found
 
-    def share(self, loss_sum: float, predicted: float) -> Seen:
-        """Gather every rank's summed loss, predicted tokens and seconds of work."""
-        own = torch.tensor([loss_sum, predicted, self.clock.take()], dtype=torch.float64)
+    def share(self, rows: Rows, loss_sum: float, predicted: float) -> Seen:
+        """Gather every rank's summed loss, predicted tokens and seconds of work on these rows."""
+        even = self.config.rows / self.mesh.data / len(rows[0])  # some ranks may have a row more
+        own = torch.tensor([loss_sum, predicted, self.clock.take() * even], dtype=torch.float64)
         rows = [torch.empty_like(own.to(self.device)) for _ in range(self.world)]
         dist.all_gather(rows, own.to(self.device))
         losses, counts, seconds = (
