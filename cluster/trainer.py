@@ -13,19 +13,15 @@ system on a cluster.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import threading
-import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cluster.errors import UserError, disk_is_full
+from cluster.board import BOARD, Board, Progress, WorkerError, watched
+from cluster.errors import disk_is_full
 
 Loop = Callable[[dict[str, Any]], None]
-Progress = Callable[[float, float, str], None]
 
 RESTARTS = 3
 """How many times in a row a group is started again that got no further than the one before."""
@@ -33,15 +29,8 @@ RESTARTS_IN_ALL = 1000
 RESIZE_S = 30.0
 """How often an elastic group asks whether the cluster has room for more workers."""
 
-POLL_S = 0.5
-BOARD = "RAYLM_BOARD"
-"""Environment variable of a worker: the folder where it leaves notes for the driver."""
 _RETRYABLE = (RuntimeError, OSError)
 """What a lost peer or a network raises; anything else, or a full disk, would only fail again."""
-
-
-class WorkerError(RuntimeError):
-    """A worker's own exception: its type, sentence and traceback, without the layers around it."""
 
 
 def run_workers(
@@ -68,27 +57,19 @@ def run_workers(
     death's cause: an exception's, or where every rank hung (`cluster.watch`).
     """
     scratch = scratch.resolve()
-    board = _Board(scratch / f"{name}.launch")
+    board = Board(scratch / f"{name}.launch")
     board.clear()
     launch = {
         "config": config, "board": str(board.folder), "threads": threads, "gpu": gpu,
         "restarts": restarts,
     }  # fmt: skip
-    with _watched(board, progress):
+    with watched(board, progress):
         failure = _fit(_Worker(loop), launch, workers, scratch, name, gpu, restarts, resize_s)
     board.raise_error()
     if failure is not None:
         cause = board.last_words() or failure
         raise WorkerError(f"{name}: the workers failed {restarts + 1} times: {cause}")
     return board.report() or {}
-
-
-def report(metrics: dict[str, Any], done: float = 0.0, total: float = 0.0, text: str = "") -> None:
-    """From inside a loop: publish metrics and progress. Only rank 0's are kept."""
-    if os.environ.get("RANK", "0") == "0" and (folder := os.environ.get(BOARD)):
-        _Board(Path(folder)).write(
-            "report.json", {"metrics": metrics, "done": done, "total": total, "text": text}
-        )
 
 
 def _fit(
@@ -176,7 +157,7 @@ class _Worker:
         self.loop = loop
 
     def __call__(self, launch: dict[str, Any]) -> None:
-        board = _Board(Path(launch["board"]))
+        board = Board(Path(launch["board"]))
         if board.has_error():  # an earlier group met an error that would only come again
             return
         os.environ[BOARD] = launch["board"]
@@ -237,109 +218,3 @@ def _free_address() -> tuple[str, int]:
     with socket.socket() as probe:
         probe.bind(("", 0))
         return ray.util.get_node_ip_address(), int(probe.getsockname()[1])
-
-
-class _Board:
-    """A folder where rank 0 leaves its last report, and any rank the error that ended the run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def clear(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for file in self.folder.iterdir():
-            file.unlink()
-
-    def write(self, name: str, value: dict[str, Any]) -> None:
-        partial = self.folder / f"{name}.{os.getpid()}.partial"
-        partial.write_text(json.dumps(value), encoding="utf-8")
-        partial.replace(self.folder / name)
-
-    def write_error(self, error: Exception) -> None:
-        kind = "user" if isinstance(error, UserError) else type(error).__name__
-        trace = "".join(traceback.format_exception(error))
-        self.write("error.json", {"kind": kind, "message": str(error), "trace": trace})
-
-    def note_failure(self, error: Exception) -> None:
-        """Keep an exception that is worth another try, for the case that it keeps coming."""
-        with contextlib.suppress(OSError):
-            text = "".join(traceback.format_exception(error))
-            self.write("failure.json", {"time": time.time(), "text": text})
-
-    def last_words(self) -> str | None:
-        """What is known of the last group's death: where it hung, or what it raised."""
-        hang = self.folder / "hang.txt"
-        if hang.exists():
-            return hang.read_text(encoding="utf-8")
-        failure = self._read("failure.json")
-        return failure["text"] if failure else None
-
-    def count_start(self, restarts: int) -> None:
-        """Give up where so many groups in a row got no further than the one before.
-
-        Raises WorkerError.
-        """
-        report = self._read() or {"done": 0.0, "total": 0.0}
-        before = self._read("starts.json") or {"done": -1.0, "fruitless": -1}
-        cause = self.last_words() or "they were killed, by the system or for want of memory"
-        if (hang := self.folder / "hang.txt").exists():
-            hang.rename(self.folder / f"hang-{time.time_ns()}.txt")
-        (self.folder / "failure.json").unlink(missing_ok=True)
-        further = report["done"] > before["done"]
-        fruitless = 0 if further else before["fruitless"] + 1
-        self.write("starts.json", {"done": report["done"], "fruitless": fruitless})
-        if fruitless > restarts:
-            raise WorkerError(
-                f"the workers failed {fruitless} times without getting further than "
-                f"{report['done']:g} of {report['total']:g}; the last time: {cause}"
-            )
-
-    def has_error(self) -> bool:
-        return (self.folder / "error.json").exists()
-
-    def raise_error(self) -> None:
-        if not self.has_error():
-            return
-        error = json.loads((self.folder / "error.json").read_text(encoding="utf-8"))
-        if error["kind"] == "user":
-            raise UserError(error["message"])
-        raise WorkerError(f"{error['kind']}: {error['message']}\n{error['trace']}")
-
-    def _read(self, name: str = "report.json") -> dict[str, Any] | None:
-        try:
-            return dict(json.loads((self.folder / name).read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None
-
-    def report(self) -> dict[str, Any] | None:
-        value = self._read()
-        return value["metrics"] if value else None
-
-    def progress(self) -> tuple[float, float, str] | None:
-        value = self._read()
-        return (value["done"], value["total"], value["text"]) if value else None
-
-
-@contextlib.contextmanager
-def _watched(board: _Board, progress: Progress | None) -> Iterator[None]:
-    """While inside, hand rank 0's progress to `progress` as it changes."""
-    if progress is None:
-        yield
-        return
-    stop = threading.Event()
-
-    def poll() -> None:
-        seen, stopped = None, False
-        while not stopped:
-            stopped = stop.wait(POLL_S)  # and read once more: the last report is news too
-            if (now := board.progress()) is not None and now != seen:
-                seen = now
-                progress(*now)
-
-    thread = threading.Thread(target=poll, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()

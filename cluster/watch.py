@@ -202,11 +202,14 @@ class Stragglers:
 
     A rank is slow when for three steps in a row its work took `SLOW_RATIO` times the median of the
     others', by more than the run's own noise (robust deviation of the logarithm of that ratio) and
-    by more than `SLOW_EXCESS_S`. Each is named once, and again after it had recovered.
+    by more than `SLOW_EXCESS_S`. Each is named once, and again after it had recovered. Ranks fall
+    into `groups` of neighbours with equal work (a pipeline's stages); who is alone in one has
+    nobody to be compared with.
     """
 
-    def __init__(self, world: int, ratio: float = SLOW_RATIO) -> None:
+    def __init__(self, world: int, ratio: float = SLOW_RATIO, groups: int = 1) -> None:
         self.ratio = ratio
+        self._size = world // groups
         self.named: set[int] = set()
         self._recent = [deque[bool](maxlen=SLOW_STEPS) for _ in range(world)]
         self._noise = deque[float](maxlen=NOISE_STEPS * max(1, world))
@@ -217,12 +220,14 @@ class Stragglers:
         others' time they took.
         """
         self._steps += 1
-        if self._steps <= FIRST_STEPS or len(seconds) < 2:
+        if self._steps <= FIRST_STEPS or self._size < 2:
             return {}
         threshold = max(math.log(self.ratio), NOISE_FACTOR * self._deviation())
         found = {}
         for rank, own in enumerate(seconds):
-            others = statistics.median([*seconds[:rank], *seconds[rank + 1 :]])
+            first = rank - rank % self._size
+            group = seconds[first : first + self._size]
+            others = statistics.median([*group[: rank - first], *group[rank - first + 1 :]])
             ratio = math.log(max(own, 1e-9) / max(others, 1e-9))
             slow = ratio > threshold and own - others > SLOW_EXCESS_S
             recent = self._recent[rank]

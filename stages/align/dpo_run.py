@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.trainer import report
+from cluster.board import report
 from stages.align.dpo import Config
 from stages.stage import Context, Inputs, Metrics
 from stages.tune.examples import preferences

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from trl.experimental.gkd import GKDTrainer
 
+from cluster.board import report
 from cluster.errors import UserError
-from cluster.trainer import report
 from stages.compress.distill import Config
 from stages.compress.teacher_answers import answered
 from stages.stage import Context, Inputs, Metrics

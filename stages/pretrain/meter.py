@@ -28,12 +28,12 @@ class StepMeter:
 
     def __init__(
         self, shape: ModelConfig, sequence_length: int, precision: Precision, world: int,
-        device: torch.device,
+        device: torch.device, exchanges: ExchangeClock,
     ) -> None:  # fmt: skip
         self.device, self.world = device, world
         self.flops_per_token = shape.flops_per_token(sequence_length)
         self.peak = peak_flops(device, precision)
-        self.exchanges = ExchangeClock(device)
+        self.exchanges = exchanges
         self.data_s = 0.0
 
     def begin(self) -> float:

@@ -4,9 +4,8 @@ DeepSpeed gets a client optimizer (asking it for its own Adam compiles C++ for m
 compiled operators at all on a CPU: probing them costs 40 s, and a killed build leaves a lock that
 hangs every later run.
 
-AdamW is torch's. Muon is DeepSpeed's own, the one that ZeRO 1 and 2 hand whole matrices: they
-orthogonalise where a gradient meets its partition. What they clip is then the update and not the
-gradient, so a run with Muon does not clip.
+AdamW is torch's. Muon is DeepSpeed's own (`stages.tune.muon`), the one that ZeRO hands whole
+matrices. What it would clip is the update and not the gradient, so a run with Muon does not clip.
 """
 
 from __future__ import annotations
@@ -20,16 +19,15 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_
 
-from model.optimizer import Kind, build_optimizer, matrices_and_others
+from model.optimizer import Kind, build_optimizer
 from stages.tune.decoder import TrainedDecoder
 from stages.tune.mesh import Mesh
+from stages.tune.muon import combined, gradient_norm_before_muon, is_muon, muon
 from stages.tune.parallel import Parallel
 from stages.tune.pipeline import leave_the_step_out, pipeline_of
 from stages.tune.ulysses import divide_sequences
 
 CLIP_NORM = 1.0
-LEARNING_RATE_SCALE = "learning_rate_scale"
-"""Key of a parameter group: its learning rate is the schedule's times this."""
 
 
 def deepspeed_config(
@@ -98,45 +96,17 @@ def without_compiled_operators() -> None:
 
 
 def client_optimizer(
-    model: torch.nn.Module, learning_rate: float, weight_decay: float, kind: Kind
+    model: torch.nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    kind: Kind,
+    bfloat16: bool = False,
 ) -> torch.optim.Optimizer:
     """The optimizer to hand to `start_engine`."""
     if kind == "adamw":
         return build_optimizer(model, learning_rate, weight_decay, kind)
     without_compiled_operators()
-    from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
-
-    matrices, others = matrices_and_others(model)
-    by_scale: dict[float, list[torch.nn.Parameter]] = {}
-    for matrix in matrices:
-        by_scale.setdefault(_muon_scale(matrix), []).append(matrix)
-    groups: list[dict[str, Any]] = [
-        {
-            "params": group,
-            "use_muon": True,
-            "ns_method": "standard",
-            "lr": learning_rate * scale,
-            "weight_decay": weight_decay / scale,
-            LEARNING_RATE_SCALE: scale,
-        }
-        for scale, group in by_scale.items()
-    ]
-    groups.append(
-        {"params": others, "use_muon": False, "lr": learning_rate, "betas": (0.9, 0.95),
-         "eps": 1e-8, "weight_decay": 0.0}
-    )  # fmt: skip
-    for settings in groups:
-        for parameter in settings["params"]:
-            parameter.use_muon = settings["use_muon"]
-    return MuonWithAuxAdam([group for group in groups if group["params"]])
-
-
-def _muon_scale(matrix: torch.Tensor) -> float:
-    """What makes DeepSpeed's update, sqrt(max(1, rows / columns)) times an orthogonal matrix, as
-    large as AdamW's typical one: 0.2 sqrt(max(rows, columns)) times it (arXiv:2502.16982).
-    """
-    rows, columns = matrix.shape
-    return round(0.2 * max(rows, columns) ** 0.5 / max(1.0, rows / columns) ** 0.5, 6)
+    return muon(model, learning_rate, weight_decay, bfloat16)
 
 
 def _begin_deepspeed() -> Any:
@@ -173,7 +143,7 @@ def start_engine(
             accumulation,
             clip_norm,
             hidden_size,
-            muon=type(optimizer).__name__ == "MuonWithAuxAdam",
+            muon=is_muon(optimizer),
         ),
         mpu=groups,
         dist_init_required=False,
@@ -212,15 +182,22 @@ class StepGuard:
         name = "_get_norm_groups" if self.zero == 3 else "scaled_global_norm"
         measure = getattr(inner, name)
 
+        def as_one(value: Any) -> float:
+            return combined([float(x) for x in (value if isinstance(value, list) else [value])])
+
+        own_norm: Callable[[], float] | None = None
+        if is_muon(shard_optimizer(self.engine)):
+            own_norm = gradient_norm_before_muon(
+                inner, lambda: as_one(measure()), lambda norm: self._accept(norm)
+            )
+
         def judged() -> Any:
             value = measure()
-            groups = value if isinstance(value, list) else [value]
-            parts = [float(part) for part in groups]  # DeepSpeed says -1 for what is not finite
-            self._norm = math.hypot(*parts) if min(parts) >= 0 else math.inf
+            self._norm = own_norm() if own_norm else as_one(value)
             if self._accept(self._norm):
                 return value
-            refused = [torch.full_like(part, math.inf) for part in groups]
-            return refused if isinstance(value, list) else refused[0]
+            infinite = torch.full_like(value[0] if isinstance(value, list) else value, math.inf)
+            return [infinite] * len(value) if isinstance(value, list) else infinite
 
         setattr(inner, name, judged)
 

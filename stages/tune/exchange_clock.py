@@ -1,15 +1,17 @@
 """How long a rank waits for other ranks: the exposed time of its collectives.
 
 While `exchanging` is on, the functions of `torch.distributed` add up the time they take, whoever
-calls them (DeepSpeed calls them through the same names). On a processor that is the time in the
-call, or in `wait` where it was asynchronous; on a GPU the time that the current stream waits, by
-CUDA events. What is hidden behind computing does not count: it costs nothing.
+calls them (DeepSpeed calls them through the same names, but for two that it keeps). On a processor
+that is the time in the call, or in `wait` where it was asynchronous; on a GPU the time that the
+current stream waits, by CUDA events. What is hidden behind computing does not count: it costs
+nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,6 +23,7 @@ COLLECTIVES = (
     "all_reduce", "reduce", "broadcast", "all_gather", "all_gather_into_tensor", "reduce_scatter",
     "reduce_scatter_tensor", "all_to_all", "all_to_all_single", "barrier", "send", "recv",
 )  # fmt: skip
+KEPT_BY_DEEPSPEED = ("all_gather_function", "reduce_scatter_function")
 
 
 class ExchangeClock:
@@ -35,14 +38,16 @@ class ExchangeClock:
     @contextlib.contextmanager
     def exchanging(self) -> Iterator[None]:
         """Count collectives while the block runs."""
-        found = {name: getattr(dist, name) for name in COLLECTIVES}
-        for name, function in found.items():
-            setattr(dist, name, self._timed(function))
+        found = [(dist, name, getattr(dist, name)) for name in COLLECTIVES]
+        if backend := getattr(sys.modules.get("deepspeed.comm.comm"), "cdb", None):
+            found += [(backend, name, getattr(backend, name)) for name in KEPT_BY_DEEPSPEED]
+        for owner, name, function in found:
+            setattr(owner, name, self._timed(function))
         try:
             yield
         finally:
-            for name, function in found.items():
-                setattr(dist, name, function)
+            for owner, name, function in found:
+                setattr(owner, name, function)
 
     def take(self) -> float:
         """The seconds since the last call; on a GPU it waits for the work begun so far."""

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from stages.tune.engine import shard_optimizer
+from stages.tune.muon import is_muon
 
 WEIGHT = "weight"
 MOMENTUM = "momentum_buffer"
@@ -139,7 +140,7 @@ def _sliced(engine: Any, names: Mapping[int, str], shapes: Shapes, place: Place)
     the first element saves it.
     """
     inner = engine.optimizer
-    muon = "muon" in type(shard_optimizer(engine)).__name__.lower()
+    muon = is_muon(shard_optimizer(engine))
     for group, flat in enumerate(inner.single_partition_of_fp32_groups):
         for p in inner.bit16_groups[group]:
             if (mapping := p._hp_mapping) is None:

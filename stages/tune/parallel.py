@@ -141,6 +141,12 @@ class Parallel(StageConfig):
 
     def check_optimizer(self, kind: str) -> None:
         """Raise ValueError where DeepSpeed cannot run the optimizer on this shape."""
+        if kind == "muon" and self.offload_optimizer:
+            raise ValueError(
+                f"optimizer is muon with parallel.offload_optimizer {self.offload_optimizer}: "
+                "DeepSpeed lays Muon's momentum out otherwise there, which a checkpoint cannot "
+                "describe; use adamw, or leave offload out"
+            )
         if kind == "muon" and self.tensor > 1:
             raise ValueError(
                 f"optimizer is muon with parallel.tensor {self.tensor}: Muon orthogonalises whole "

@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
-from cluster.trainer import report
+from cluster.board import report
 from model import pretrained
 from model.optimizer import build_optimizer
 from model.transformer import Transformer

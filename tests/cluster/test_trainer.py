@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from cluster.board import WorkerError, report
 from cluster.errors import UserError, disk_is_full
-from cluster.trainer import WorkerError, report, run_workers
+from cluster.trainer import run_workers
 
 pytestmark = pytest.mark.dist
 

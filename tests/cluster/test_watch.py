@@ -116,3 +116,13 @@ def test_a_slow_rank_is_named_in_its_third_step_and_once(warm: int) -> None:
 def test_milliseconds_are_not_worth_a_name() -> None:
     stragglers = Stragglers(2)
     assert not any(stragglers.observe([0.002, 0.006]) for _ in range(50))
+
+
+def test_ranks_are_compared_with_those_that_do_the_same_work() -> None:
+    """The second stage of a pipeline always takes twice the first's time; rank 1 becomes slow."""
+    stragglers = Stragglers(4, groups=2)
+    assert not any(stragglers.observe([0.4, 0.4, 0.8, 0.8]) for _ in range(20))
+    found = [stragglers.observe([0.4, 1.0, 0.8, 0.8]) for _ in range(3)]
+    assert found == [{}, {}, {1: pytest.approx(2.5)}]
+    alone = Stragglers(2, groups=2)
+    assert not any(alone.observe([0.4, 4.0]) for _ in range(20))

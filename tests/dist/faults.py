@@ -12,155 +12,158 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deepspeed.runtime.zero.muon import original_muon
 
 from stages.pretrain import loop
-from stages.tune import passes
-from stages.tune.work_clock import WorkClock
+from stages.pretrain.worker import Worker
+from stages.tune import decoder, pipeline
+from stages.tune.engine import shard_optimizer
+from stages.tune.fragments import states_of
+
+HANG_BEGAN = "hang-began.txt"
 
 
 def train(job: dict[str, Any]) -> None:
-    """Train, noting a hash of every row that this rank read, by step.
+    """Train, noting a hash of every row that this rank read, by step."""
+    read = Worker.batch
 
-    DeepSpeed's Muon orthogonalises in bfloat16, which makes 1e-4 of a difference of 1e-7; here in
-    float32, so that shapes can be compared.
-    """
-    original_muon.ns_compute_dtype = lambda _: torch.float32
-    read = loop._Run.batch
-
-    def noted(run: loop._Run, shards: Any) -> Any:
-        batch = read(run, shards)
-        note = run.scratch / f"rows-{run.mesh.data}-{run.mesh.data_rank}.jsonl"
+    def noted(worker: Worker, shards: Any) -> Any:
+        batch = read(worker, shards)
+        note = worker.scratch / f"rows-{worker.mesh.data}-{worker.mesh.data_rank}.jsonl"
         rows = [hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in batch.input_ids]
         with note.open("a") as file:
-            file.write(json.dumps({"step": run.step, "rows": rows}) + "\n")
+            file.write(json.dumps({"step": worker.step, "rows": rows}) + "\n")
         return batch
 
-    loop._Run.batch = noted  # type: ignore[method-assign]
+    Worker.batch = noted  # type: ignore[method-assign]
     loop.train(job)
 
 
-def die(job: dict[str, Any], victim: int, beats: int) -> None:
-    """Train; one rank is killed when it has given that many signs of life."""
+def die(job: dict[str, Any], victim: int, step: int, beats: int) -> None:
+    """Train; one rank is killed in that step, at its `beats`-th sign of life there."""
     seen = 0
-    beat = loop._Run.beat
+    beat = Worker.beat
 
-    def counted(run: loop._Run, doing: str) -> None:
+    def counted(worker: Worker, doing: str) -> None:
         nonlocal seen
-        seen += 1
-        if run.rank == victim and seen >= beats:
+        seen += worker.step == step
+        if worker.rank == victim and seen == beats:
             os.kill(os.getpid(), signal.SIGKILL)
-        beat(run, doing)
+        beat(worker, doing)
 
-    loop._Run.beat = counted  # type: ignore[method-assign]
+    Worker.beat = counted  # type: ignore[method-assign]
     loop.train(job)
 
 
 def hang(job: dict[str, Any], victim: int, step: int) -> None:
     """Train; one rank stops working before a step, for ever."""
-    beat = loop._Run.beat
+    beat = Worker.beat
 
-    def stuck(run: loop._Run, doing: str) -> None:
-        beat(run, doing)
-        if run.rank == victim and run.step == step:
+    def stuck(worker: Worker, doing: str) -> None:
+        beat(worker, doing)
+        if worker.rank == victim and worker.step == step:
+            (worker.scratch / HANG_BEGAN).write_text(str(time.time()))
             time.sleep(1e6)
 
-    loop._Run.beat = stuck  # type: ignore[method-assign]
+    Worker.beat = stuck  # type: ignore[method-assign]
     loop.train(job)
 
 
-def in_forward(change: Callable[[loop._Run, torch.Tensor], torch.Tensor]) -> None:
-    """Hand the loss of every training pass to `change`, with the run it is part of."""
-    forward, read = passes._PlainPasses._forward, loop._Run.batch
-    running: list[loop._Run] = []
+def in_forward(change: Callable[[Worker, torch.Tensor], torch.Tensor]) -> None:
+    """Hand the loss of every training pass to `change`, with the worker that computes it."""
+    summed_loss, read = decoder.summed_loss, Worker.batch
+    running: list[Worker] = []
 
-    def noted(run: loop._Run, shards: Any) -> Any:
-        running[:] = [run]
-        return read(run, shards)
+    def noted(worker: Worker, data: Any) -> Any:
+        running[:] = [worker]
+        return read(worker, data)
 
-    def changed(self: Any, rows: Any, module: Any) -> torch.Tensor:
-        loss = forward(self, rows, module)
+    def changed(*inputs: Any) -> torch.Tensor:
+        loss = summed_loss(*inputs)
         return change(running[0], loss) if torch.is_grad_enabled() else loss
 
-    loop._Run.batch = noted  # type: ignore[method-assign]
-    passes._PlainPasses._forward = changed  # type: ignore[method-assign]
+    Worker.batch = noted  # type: ignore[method-assign]
+    decoder.summed_loss = pipeline.summed_loss = changed
 
 
-def dawdle(job: dict[str, Any], victim: int, step: int, times: float) -> None:
-    """Train; from a step on, one rank's work takes as many times as long, by its clock."""
-    at = [0]
-    set_rate = loop._Run.set_learning_rate
+def dawdle(job: dict[str, Any], victim: int, step: int, seconds: float) -> None:
+    """Train; from a step on, one rank takes that much longer for each forward pass."""
 
-    def noted(run: loop._Run) -> float:
-        at[0] = run.step
-        return set_rate(run)
+    def slow(worker: Worker, loss: torch.Tensor) -> torch.Tensor:
+        if worker.rank == victim and worker.step >= step:
+            time.sleep(seconds)
+        return loss
 
-    def told(_: WorkClock) -> float:
-        slow = os.environ["RANK"] == str(victim) and at[0] >= step
-        return 0.2 * times if slow else 0.2
-
-    loop._Run.set_learning_rate = noted  # type: ignore[method-assign]
-    WorkClock.take = told  # type: ignore[method-assign]
+    in_forward(slow)
     loop.train(job)
 
 
 def spoil(job: dict[str, Any], victim: int, steps: list[int], how: str) -> None:
     """Train; in some steps one rank's loss or gradient is "nan", "inf", or far too large.
 
-    Notes a hash of the weights before each spoilt step and after it.
+    Notes a hash of what the rank holds before each spoilt step and after it.
     """
-    count = loop._Run.count
-    note = Path(job["scratch"]) / f"weights-{os.environ['RANK']}.jsonl"
+    count, begin = Worker.count, Worker.set_learning_rate
+    note = Path(job["scratch"]) / f"held-{os.environ['RANK']}.jsonl"
     note.parent.mkdir(parents=True, exist_ok=True)
     hit = set(steps)
     began: dict[int, str] = {}
 
-    def odd(run: loop._Run, loss: torch.Tensor) -> torch.Tensor:
-        if run.step in hit:
-            began.setdefault(run.step, weights_hash(run))
-        if run.rank != victim or run.step not in hit:
+    def begun(worker: Worker) -> float:
+        if worker.step in hit:
+            began[worker.step] = state_hash(worker)
+        return begin(worker)
+
+    def odd(worker: Worker, loss: torch.Tensor) -> torch.Tensor:
+        if worker.rank != victim or worker.step not in hit:
             return loss
         if how == "gradient":  # the loss is as ever, its gradient is not
             return loss + 1e4 * (loss - loss.detach())
         return loss * {"nan": float("nan"), "inf": float("inf"), "loss": 40.0}[how]
 
-    def noted(run: loop._Run, seen: Any, norm: float, taken: bool) -> None:
-        count(run, seen, norm, taken)
-        if run.step in hit:
-            line = {"step": run.step, "taken": taken, "before": began.pop(run.step),
-                    "after": weights_hash(run)}  # fmt: skip
+    def noted(worker: Worker, seen: Any, norm: float, taken: bool) -> None:
+        count(worker, seen, norm, taken)
+        if worker.step in hit:
+            line = {"step": worker.step, "taken": taken, "before": began.pop(worker.step),
+                    "after": state_hash(worker)}  # fmt: skip
             with note.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            if not taken and run.guard.must_go_back:
+            if not taken and worker.guard.must_go_back:
                 hit.clear()  # other data follows, which is sound
 
     in_forward(odd)
-    loop._Run.count = noted  # type: ignore[method-assign]
+    Worker.set_learning_rate = begun  # type: ignore[method-assign]
+    Worker.count = noted  # type: ignore[method-assign]
     loop.train(job)
 
 
-def weights_hash(run: loop._Run) -> str:
-    """The model's weights, to the bit."""
+def state_hash(worker: Worker) -> str:
+    """All weights and optimizer states on this rank, to the bit."""
     digest = hashlib.sha256()
-    for parameter in run.engine.module.parameters():
-        digest.update(parameter.detach().numpy().tobytes())
+    optimizer = shard_optimizer(worker.engine)
+    held = [getattr(p, "ds_tensor", p) for p in worker.engine.module.parameters()]
+    for piece in worker.memory.held:
+        tensors, numbers = states_of(optimizer, piece)
+        digest.update(json.dumps(numbers).encode())
+        held += [piece.view(value) for value in tensors.values()]
+    for tensor in held:
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
 def until(job: dict[str, Any], step: int) -> None:
     """Train to a checkpoint of that step and leave the process there, orderly, as if resized."""
-    save = loop._Run.save
+    save = Worker.save
 
     class Enough(Exception):
         pass
 
-    def saved(run: loop._Run) -> None:
-        save(run)
-        if run.step == step:
-            run.finish()
+    def saved(worker: Worker) -> None:
+        save(worker)
+        if worker.step == step:
+            worker.finish()
             raise Enough
 
-    loop._Run.save = saved  # type: ignore[method-assign]
+    Worker.save = saved  # type: ignore[method-assign]
     try:
         train(job)
     except Enough:

@@ -40,6 +40,17 @@ def write_tokens(folder: Path) -> Path:
     return folder
 
 
+def write_source(folder: Path) -> Path:
+    """A train and a held-out split of Python's own source, one token a byte."""
+    files = sorted(Path(os.__file__).parent.glob("*.py"))
+    for split, part in (("train", files[:-10]), ("heldout", files[-10:])):
+        writer = TokenWriter(folder / split, vocabulary_size=256, end_of_text=0)
+        for file in part:
+            writer.add(file.name, list(file.read_bytes()))
+        writer.close()
+    return folder
+
+
 def job(tokens: Path, scratch: Path, **fields: Any) -> dict[str, Any]:
     """What the pretraining loop is given; `fields` are the config's."""
     config = Config.model_validate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from model.config import ModelConfig
-from model.optimizer import matrices_and_others
+from model.optimizer import Kind, build_optimizer, matrices_and_others
 from model.schedule import learning_rate
 from model.transformer import Transformer
 from stages.pretrain import DECAY_FRACTION, Config
@@ -37,10 +38,10 @@ GRID: list[Shape] = [
     for zero in ZERO
 ]
 PIPELINE: list[Shape] = [
-    {"workers": data * 2, "pipeline": 2, "zero": zero} for data in (1, 2) for zero in (0, 1)
+    {"workers": data * 2, "pipeline": 2, "zero": zero} for data in DATA for zero in (0, 1)
 ]
 SEQUENCE: list[Shape] = [
-    {"workers": data * 2, "sequence": 2, "zero": zero} for data in (1, 2) for zero in (0, 1, 2)
+    {"workers": data * 2, "sequence": 2, "zero": zero} for data in DATA for zero in (0, 1, 2)
 ]
 OPTIONS: list[Shape] = [
     {"workers": 1, "zero": 0, "activation_checkpointing": True},
@@ -58,8 +59,16 @@ UNTIED: list[Shape] = [
     {"workers": 2, "pipeline": 2, "zero": 0},
     {"workers": 2, "pipeline": 2, "zero": 1},
 ]
-
-
+MUON: list[Shape] = [
+    *({"workers": data, "zero": zero} for data in DATA for zero in ZERO),
+    {"workers": 2, "pipeline": 2, "zero": 0},
+    {"workers": 4, "pipeline": 2, "zero": 1},
+    {"workers": 2, "sequence": 2, "zero": 0},
+    {"workers": 2, "sequence": 2, "zero": 1},
+    {"workers": 2, "sequence": 2, "zero": 2},
+    {"workers": 2, "zero": 1, "activation_checkpointing": True},
+    {"workers": 2, "zero": 3, "activation_checkpointing": True},
+]
 CHANGES: list[tuple[Shape, Shape]] = [
     ({"workers": 2, "tensor": 2, "zero": 3}, {"workers": 2, "pipeline": 2, "zero": 1}),
     ({"workers": 2, "pipeline": 2, "zero": 0}, {"workers": 2, "sequence": 2, "zero": 2}),
@@ -101,8 +110,8 @@ def train_at(
     ranks.run(made.parallel.bounds[1], _train, job, str(board), log=log, limit_s=500)
     metrics = json.loads((board / "report.json").read_text())["metrics"]
     lines = read_journal(scratch)
-    norm = "gradient_norm" if "gradient_norm" in lines[0] else "update_norm"
-    return [x["loss"] for x in lines], [x[norm] for x in lines], metrics["heldout_loss"]
+    norms = [line["gradient_norm"] for line in lines]
+    return [line["loss"] for line in lines], norms, metrics["heldout_loss"]
 
 
 def _train(job: dict[str, Any], board: str) -> None:
@@ -111,15 +120,17 @@ def _train(job: dict[str, Any], board: str) -> None:
 
 
 @cache
-def reference(tokens: Path, tied: bool = True) -> Course:
+def reference(tokens: Path, tied: bool = True, kind: Kind = "adamw") -> Course:
     """The same run, batch after whole batch, in one process of plain PyTorch."""
     torch.manual_seed(SEED)
     model = Transformer(model_shape(tie_word_embeddings=tied))
-    matrices, others = matrices_and_others(model)
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
-        betas=(0.9, 0.95), fused=True,
-    )  # fmt: skip
+    optimizer: torch.optim.Optimizer = build_optimizer(model, RATE, 0.1, "muon")
+    if kind == "adamw":
+        matrices, others = matrices_and_others(model)
+        optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+            betas=(0.9, 0.95), fused=True,
+        )  # fmt: skip
     losses, norms = [], []
     for step in range(STEPS):
         rate = learning_rate(step, STEPS, RATE, 2, "wsd", decay_fraction=DECAY_FRACTION)
@@ -128,7 +139,8 @@ def reference(tokens: Path, tied: bool = True) -> Course:
         loss = _mean_loss(model, TokenShards(tokens / "train"), ROWS, step, SEED)
         optimizer.zero_grad()
         loss.backward()
-        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP).item())
+        limit = CLIP if kind == "adamw" else math.inf
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), limit).item())
         optimizer.step()
         losses.append(loss.item())
     heldout = TokenShards(tokens / "heldout")
@@ -162,25 +174,32 @@ def name(shape: Shape) -> str:
 
 
 def check(
-    parallel: Shape, tokens: Path, scratch: Path, tied: bool = True, **fields: Any
+    parallel: Shape, tokens: Path, scratch: Path, tied: bool = True, kind: Kind = "adamw"
 ) -> tuple[float, float]:
     """Assert that a shape trains as one process does; the largest differences found."""
-    shape = model_shape(tie_word_embeddings=tied)
-    found, expected = train_at(parallel, tokens, scratch, shape, **fields), reference(tokens, tied)
+    expected = reference(tokens, tied, kind)
     assert max(expected[1]) > CLIP > min(expected[1])  # some steps clip, some do not
-    return compare(found, expected)
+    shape = model_shape(tie_word_embeddings=tied)
+    return compare(train_at(parallel, tokens, scratch, shape, optimizer=kind), expected)
 
 
-def check_change(first: Shape, then: Shape, tokens: Path, scratch: Path) -> None:
+def check_change(first: Shape, then: Shape, tokens: Path, scratch: Path) -> tuple[float, float]:
     """Assert that a run begun at one shape and continued at another trains as one process does.
 
     The first is shorter: the second takes it up where its learning rate begins to fall.
     """
     train_at(first, tokens, scratch, steps=STEPS // 2)
-    compare(train_at(then, tokens, scratch), reference(tokens))
+    found = compare(train_at(then, tokens, scratch), reference(tokens))
     events = read_journal(scratch, EVENTS)
     resumed = [event["step"] for event in events if event["event"] == "resumed"]
     assert resumed == [config(first, steps=STEPS // 2).decay_start]
+    return found
+
+
+def told(shape: str, differences: tuple[float, float]) -> str:
+    """The largest differences of loss and gradient norm, to be printed."""
+    loss, norm = differences
+    return f"{shape}: loss within {loss:.1e}, gradient norm within {norm:.1e} relative"
 
 
 def compare(found: Course, expected: Course) -> tuple[float, float]:

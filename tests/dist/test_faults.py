@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ import torch
 from stages.tune.checkpoint import find_checkpoints
 from stages.tune.journal import EVENTS, read_journal
 from tests.dist import faults
-from tests.dist.ranks import finish, job, run, start, write_tokens
-from tests.dist.shapes import Shape, model_shape
+from tests.dist.ranks import finish, job, run, start, write_source, write_tokens
+from tests.dist.shapes import Shape, model_shape, name
 
 pytestmark = pytest.mark.dist
 
@@ -53,35 +55,57 @@ def rows_read(scratch: Path) -> dict[int, list[str]]:
 
 
 def _kill_and_compare(
-    tokens: Path, folder: Path, kills: int, steps: int, seed: int, parallel: dict[str, Any]
+    tokens: Path, folder: Path, kills: int, steps: int, seed: int, shape: Shape, optimizer: str
 ) -> None:
-    fields = {"steps": steps, "parallel": parallel}
-    run(2, faults.train, job(tokens, folder / "whole", **fields), log=folder / "log")
+    """Kill one of the ranks in each of `kills` random steps; the run must end as if none was."""
+    fields: dict[str, Any] = {"steps": steps, "optimizer": optimizer, "parallel": shape}
+    whole, killed = (
+        job(tokens, folder / name, **fields) | {"shape": model_shape().model_dump()}
+        for name in ("whole", "killed")
+    )
+    world = shape["workers"]
+    run(world, faults.train, whole, log=folder / "log")
     draw = random.Random(seed)
-    killed = 0
-    for attempt in range(kills):
-        at = (attempt * 6 * steps) // kills % 40
+    for step in sorted(draw.sample(range(1, steps), kills)):
+        victim = draw.randrange(world)
         ranks = start(
-            2, faults.die, job(tokens, folder / "killed", **fields), draw.randrange(2),
-            draw.randrange(2, 14) + at % 7, log=folder / "log",
-        )  # fmt: skip
-        killed += -9 in finish(ranks, limit_s=300)
-    assert killed >= kills // 2, "most of the kills came before the run's end"
-    run(2, faults.train, job(tokens, folder / "killed", **fields), log=folder / "log")
+            world, faults.die, killed, victim, step, draw.randint(1, 5), log=folder / "log"
+        )
+        codes = finish(ranks, limit_s=300)
+        assert codes[victim] == -signal.SIGKILL and 0 not in codes, f"step {step}: {codes}"
+    run(world, faults.train, killed, log=folder / "log")
     assert losses(folder / "killed") == losses(folder / "whole")
+    assert len(losses(folder / "whole")) == steps
     ours, theirs = weights(folder / "killed"), weights(folder / "whole")
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+ZERO_1: Shape = {"rows": 3, "workers": 2, "zero": 1}
+
+
 def test_killed_runs_end_with_the_same_bits(tokens: Path, tmp_path: Path) -> None:
-    _kill_and_compare(tokens, tmp_path, 3, 12, 1, {"rows": 3, "workers": 2, "zero": 1})
+    _kill_and_compare(tokens, tmp_path, 3, 12, 1, ZERO_1, "adamw")
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("zero", [0, 1, 2])
-def test_twenty_kills(tokens: Path, tmp_path: Path, zero: int) -> None:
-    _kill_and_compare(tokens, tmp_path, 20, 60, zero, {"rows": 3, "workers": 2, "zero": zero})
+@pytest.mark.parametrize(
+    ("shape", "optimizer"),
+    [
+        ({"rows": 3, "workers": 1, "zero": 0}, "adamw"),
+        ({"rows": 3, "workers": 2, "zero": 0}, "adamw"),
+        (ZERO_1, "adamw"),
+        ({"rows": 3, "workers": 2, "zero": 2}, "adamw"),
+        ({"rows": 3, "workers": 2, "zero": 3}, "adamw"),
+        ({"rows": 4, "workers": 2, "zero": 1, "tensor": 2}, "adamw"),
+        ({"rows": 4, "workers": 2, "zero": 1, "pipeline": 2}, "adamw"),
+        ({"rows": 4, "workers": 2, "zero": 2, "sequence": 2}, "adamw"),
+        (ZERO_1, "muon"),
+        ({"rows": 3, "workers": 2, "zero": 3}, "muon"),
+    ],
+)
+def test_twenty_kills(tokens: Path, tmp_path: Path, shape: Shape, optimizer: str) -> None:
+    _kill_and_compare(tokens, tmp_path, 20, 60, len(str(shape)), shape, optimizer)
 
 
 SAMPLE: list[Shape] = [
@@ -95,7 +119,7 @@ MUON: list[Shape] = [
     {"workers": 2, "zero": 1},
     {"workers": 3, "zero": 2},
     {"workers": 1, "zero": 0},
-    {"workers": 2, "zero": 2},
+    {"workers": 2, "zero": 3},
 ]
 OTHERS: list[Shape] = [
     {"workers": 4, "zero": 1, "tensor": 2},
@@ -146,11 +170,37 @@ def test_any_order_of_all_shapes(tokens: Path, tmp_path: Path, seed: int) -> Non
 @pytest.mark.parity
 @pytest.mark.parametrize("seed", range(4))
 def test_any_order_of_muons_shapes(tokens: Path, tmp_path: Path, seed: int) -> None:
-    shapes = [*MUON, {"workers": 3, "zero": 1}, {"workers": 2, "zero": 0}]
+    others: list[Shape] = [
+        {"workers": 3, "zero": 1},
+        {"workers": 2, "zero": 0},
+        {"workers": 2, "zero": 2},
+        {"workers": 4, "zero": 3},
+        {"workers": 2, "zero": 1, "sequence": 2},
+        {"workers": 2, "zero": 0, "pipeline": 2},
+    ]
+    shapes = [*MUON, *others]
     _chain(tokens, tmp_path, random.Random(seed).sample(shapes, len(shapes)), "muon")
 
 
 GUARDS = {"warmup": 6, "window": 16, "rollback_after": 3}
+
+
+def _spoil_two_steps(tokens: Path, folder: Path, how: str, shape: Shape, optimizer: str) -> None:
+    """The last rank spoils steps 9 and 11: none takes them, all keep what they hold."""
+    world = shape["workers"]
+    there = job(
+        tokens, folder, steps=14, guards=GUARDS, learning_rate=1e-3, optimizer=optimizer,
+        parallel={"rows": 4, **shape},
+    ) | {"shape": model_shape().model_dump()}  # fmt: skip
+    run(world, faults.spoil, there, world - 1, [9, 11], how, log=folder / "log")
+    for rank in range(world):
+        noted = read_journal(folder, f"held-{rank}.jsonl")
+        assert [(line["step"], line["taken"]) for line in noted] == [(9, False), (11, False)]
+        assert all(line["before"] == line["after"] for line in noted)
+    said = events(folder, "skipped")
+    assert [line["step"] for line in said] == [9, 11]
+    assert all(line["why"] for line in said)
+    assert read_journal(folder)[-1]["skipped"] == 2
 
 
 @pytest.mark.parametrize(
@@ -159,19 +209,30 @@ GUARDS = {"warmup": 6, "window": 16, "rollback_after": 3}
 def test_one_rank_spoils_a_step_and_all_skip_it(
     tokens: Path, tmp_path: Path, how: str, zero: int
 ) -> None:
-    there = job(
-        tokens, tmp_path, steps=14, guards=GUARDS, learning_rate=1e-3,
-        parallel={"rows": 4, "workers": 2, "zero": zero},
-    )  # fmt: skip
-    run(2, faults.spoil, there, 1, [9, 11], how, log=tmp_path / "log")
-    for rank in range(2):
-        noted = read_journal(tmp_path, f"weights-{rank}.jsonl")
-        assert [(line["step"], line["taken"]) for line in noted] == [(9, False), (11, False)]
-        assert all(line["before"] == line["after"] for line in noted)
-    said = events(tmp_path, "skipped")
-    assert [line["step"] for line in said] == [9, 11]
-    assert all(line["why"] for line in said)
-    assert read_journal(tmp_path)[-1]["skipped"] == 2
+    _spoil_two_steps(tokens, tmp_path, how, {"workers": 2, "zero": zero}, "adamw")
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("how", ["nan", "inf", "loss", "gradient"])
+@pytest.mark.parametrize(
+    ("shape", "optimizer"),
+    [
+        ({"workers": 2, "zero": 1}, "adamw"),
+        ({"workers": 2, "zero": 3}, "adamw"),
+        ({"workers": 2, "zero": 0, "tensor": 2}, "adamw"),
+        ({"workers": 2, "zero": 3, "tensor": 2}, "adamw"),
+        ({"workers": 2, "zero": 0, "pipeline": 2}, "adamw"),
+        ({"workers": 2, "zero": 1, "pipeline": 2}, "adamw"),
+        ({"workers": 2, "zero": 2, "sequence": 2}, "adamw"),
+        ({"workers": 2, "zero": 0}, "muon"),
+        ({"workers": 2, "zero": 1}, "muon"),
+        ({"workers": 2, "zero": 3}, "muon"),
+    ],
+)
+def test_every_fault_at_every_kind_of_shape(
+    tokens: Path, tmp_path: Path, how: str, shape: Shape, optimizer: str
+) -> None:
+    _spoil_two_steps(tokens, tmp_path, how, shape, optimizer)
 
 
 def test_after_several_refused_steps_the_run_goes_back_and_skips_the_data(
@@ -190,20 +251,69 @@ def test_after_several_refused_steps_the_run_goes_back_and_skips_the_data(
     assert state["step"] == 14
 
 
-def test_a_hang_becomes_an_error_with_every_ranks_stack(tokens: Path, tmp_path: Path) -> None:
-    there = job(
-        tokens, tmp_path, watch={"hang_s": 3.0}, parallel={"rows": 4, "workers": 2, "zero": 1}
-    )
-    ranks = start(2, faults.hang, there, 1, 5, log=tmp_path / "log")
+def _hang(tokens: Path, folder: Path, watch: dict[str, Any]) -> float:
+    """Seconds from where one rank stops until every rank has ended with the stacks told."""
+    there = job(tokens, folder, watch=watch, parallel={"rows": 4, "workers": 2, "zero": 1})
+    ranks = start(2, faults.hang, there, 1, 5, log=folder / "log")
     codes = finish(ranks, limit_s=300)
-    assert 70 in codes and 0 not in codes, (tmp_path / "log").read_text()[-3000:]
-    said = (tmp_path / "watch" / "hang.txt").read_text()
+    took = time.time() - float((folder / faults.HANG_BEGAN).read_text())
+    assert 70 in codes and 0 not in codes, (folder / "log").read_text()[-3000:]
+    said = (folder / "watch" / "hang.txt").read_text()
     assert "rank 1" in said and "in stuck" in said and "rank 0" in said
     assert "is at stuck (faults.py" in said
+    return took
+
+
+def test_a_hang_becomes_an_error_with_every_ranks_stack(tokens: Path, tmp_path: Path) -> None:
+    _hang(tokens, tmp_path, {"hang_s": 3.0})
+
+
+@pytest.mark.chaos
+def test_a_hang_at_the_usual_limit(tokens: Path, tmp_path: Path) -> None:
+    print(f"a hang was an error after {_hang(tokens, tmp_path, {}):.1f} s")
+
+
+SLOW: list[Shape] = [
+    {"workers": 3, "zero": 0},
+    {"workers": 2, "zero": 3},
+    {"workers": 2, "zero": 1, "tensor": 2},
+    {"workers": 4, "zero": 1, "pipeline": 2},
+    {"workers": 2, "zero": 1, "sequence": 2},
+]
+
+
+def _dawdle(tokens: Path, folder: Path, shape: Shape) -> None:
+    world = shape["workers"]
+    there = job(tokens, folder, parallel={"rows": 4, **shape}) | {
+        "shape": model_shape().model_dump()
+    }
+    run(world, faults.dawdle, there, world - 1, 6, 0.4, log=folder / "log")
+    (named,) = events(folder, "slow")
+    assert named["rank"] == world - 1 and named["step"] == 8 and named["times"] > 1.5
 
 
 def test_a_slow_rank_is_named_within_three_steps(tokens: Path, tmp_path: Path) -> None:
-    there = job(tokens, tmp_path, parallel={"rows": 4, "workers": 3, "zero": 0})
-    run(3, faults.dawdle, there, 2, 6, 1.8, log=tmp_path / "log")
-    (named,) = events(tmp_path, "slow")
-    assert named["rank"] == 2 and named["step"] == 8 and named["times"] == 1.8
+    _dawdle(tokens, tmp_path, SLOW[0])
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("shape", SLOW[1:], ids=name)
+def test_a_slow_rank_at_other_shapes(tokens: Path, tmp_path: Path, shape: Shape) -> None:
+    """Where all wait for the slowest in the middle of a pass, only its own work tells."""
+    _dawdle(tokens, tmp_path, shape)
+
+
+@pytest.mark.chaos
+def test_ten_thousand_steps_on_real_text_raise_no_alarm(tmp_path: Path) -> None:
+    """Bytes of the standard library's source, two ranks, every guard and watch at its default."""
+    tokens, steps = write_source(tmp_path / "tokens"), 10_000
+    there = job(
+        tokens, tmp_path, steps=steps, warmup_steps=100, batch_tokens=512, sequence_length=64,
+        learning_rate=3e-3, checkpoint_every=1000, schedule="wsd", watch={},
+        parallel={"rows": 4, "workers": 2, "zero": 1},
+    ) | {"shape": model_shape(vocab_size=256).model_dump()}  # fmt: skip
+    run(2, faults.train, there, log=tmp_path / "log", limit_s=590)
+    log = read_journal(tmp_path)
+    assert [line["step"] for line in log] == list(range(steps))
+    assert log[-1]["loss"] < log[0]["loss"] - 1
+    assert read_journal(tmp_path, EVENTS) == []

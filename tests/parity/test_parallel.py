@@ -14,6 +14,7 @@ from tests.dist import ranks
 from tests.dist.shapes import (
     CHANGES,
     GRID,
+    MUON,
     OPTIONS,
     PIPELINE,
     SEQUENCE,
@@ -22,6 +23,7 @@ from tests.dist.shapes import (
     check,
     check_change,
     name,
+    told,
 )
 
 pytestmark = [pytest.mark.parity, pytest.mark.dist]
@@ -34,13 +36,17 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("shape", [*GRID, *PIPELINE, *SEQUENCE, *OPTIONS], ids=name)
 def test_a_shape_trains_as_one_process(shape: Shape, tokens: Path, tmp_path: Path) -> None:
-    loss, norm = check(shape, tokens, tmp_path)
-    print(f"{name(shape)}: loss within {loss:.1e}, gradient norm within {norm:.1e} relative")
+    print(told(name(shape), check(shape, tokens, tmp_path)))
 
 
 @pytest.mark.parametrize("shape", UNTIED, ids=name)
 def test_with_a_head_of_its_own(shape: Shape, tokens: Path, tmp_path: Path) -> None:
-    check(shape, tokens, tmp_path, tied=False)
+    print(told(f"untied {name(shape)}", check(shape, tokens, tmp_path, tied=False)))
+
+
+@pytest.mark.parametrize("shape", MUON, ids=name)
+def test_with_muon(shape: Shape, tokens: Path, tmp_path: Path) -> None:
+    print(told(f"muon {name(shape)}", check(shape, tokens, tmp_path, kind="muon")))
 
 
 @pytest.mark.parametrize(
@@ -49,4 +55,5 @@ def test_with_a_head_of_its_own(shape: Shape, tokens: Path, tmp_path: Path) -> N
 def test_a_run_changes_shape_under_way(
     first: Shape, then: Shape, tokens: Path, tmp_path: Path
 ) -> None:
-    check_change(first, then, tokens, tmp_path)
+    change = f"{name(first)} to {name(then)}"
+    print(told(change, check_change(first, then, tokens, tmp_path)))

@@ -89,6 +89,8 @@ def test_what_a_degree_cannot_divide_is_refused_by_name() -> None:
         _config(model=MODEL, sequence_length=255, batch_tokens=510, parallel={**TWO, "sequence": 2})
     with pytest.raises(ValidationError, match=r"optimizer is muon with parallel.tensor 2"):
         _config(model=MODEL, optimizer="muon", parallel={**TWO, "tensor": 2})
+    with pytest.raises(ValidationError, match=r"muon with parallel.offload_optimizer cpu"):
+        _config(optimizer="muon", parallel={"zero": 1, "offload_optimizer": "cpu"})
     sizes = ModelConfig().model_dump() | {"kv_lora_rank": 8, "num_experts": 4}
     with pytest.raises(ValueError, match=r"parallel.tensor is 2 and .* latent attention"):
         Parallel(workers=2, tensor=2).check_sizes(sizes, 256)

@@ -13,6 +13,7 @@ import torch
 from model.config import ModelConfig
 from model.transformer import Transformer
 from stages.pretrain import DECAY_FRACTION, Config, loop
+from stages.pretrain.worker import Worker
 from stages.text.token_shards import TokenShards, TokenWriter
 from stages.tune.checkpoint import find_checkpoints
 from stages.tune.journal import read_journal
@@ -122,8 +123,8 @@ def test_a_longer_run_continues_from_where_the_shorter_ones_decay_began(
     loop.train(_job(tokens, tmp_path / "both", steps=6))
     steps: list[int] = []
     monkeypatch.setattr(
-        loop._Run, "count",
-        lambda run, *values, count=loop._Run.count: (steps.append(run.step), count(run, *values)),
+        Worker, "count",
+        lambda own, *values, count=Worker.count: (steps.append(own.step), count(own, *values)),
     )  # fmt: skip
     loop.train(_job(tokens, tmp_path / "both"))
     assert steps[0] == 4  # 30 % of 6 steps are its decay

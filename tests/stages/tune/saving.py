@@ -26,9 +26,9 @@ def share(step: int, rank: int, world: int = 2) -> Snapshot:
     return snapshot(optimizer, held, {"counts": torch.tensor([step])}, rank, world)
 
 
-def save_for_ever(url: str, rank: int, launch: str, first: int) -> None:
+def save_for_ever(url: str, staging: Path, rank: int, launch: str, first: int) -> None:
     """One rank that saves step after step until it is killed."""
-    saver = Saver(Folder(url, Path("/tmp") / f"staged-{launch}"), launch, rank, world=2)
+    saver = Saver(Folder(url, staging / launch), launch, rank, world=2)
     for step in range(first, first + 100_000):
         saver.save(step, share(step, rank), {})
 

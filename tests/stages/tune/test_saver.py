@@ -24,13 +24,15 @@ def _kill_while_saving(url: str, staging: Path, kills: int, longest_s: float, se
     """Kill both ranks at random moments; after each, the newest checkpoint must be whole and no
     older than before. How many checkpoints were completed between kills.
     """
-    draw = random.Random(seed)
+    draw, deaths = random.Random(seed), 0
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["tests.stages.tune.saving", "s3fs"])
     before, completed = 0, 0
     for number in range(kills):
         ranks = [
-            processes.Process(target=save_for_ever, args=(url, rank, f"{number:08x}", before + 1))
+            processes.Process(
+                target=save_for_ever, args=(url, staging, rank, f"{number:08x}", before + 1)
+            )
             for rank in range(2)
         ]
         for process in ranks:
@@ -45,6 +47,7 @@ def _kill_while_saving(url: str, staging: Path, kills: int, longest_s: float, se
                 os.kill(process.pid or 0, signal.SIGKILL)
         for process in ranks:
             process.join()
+            deaths += process.exitcode == -signal.SIGKILL
         found = find_checkpoints(Folder(url, staging))
         if found:
             check(found[-1])
@@ -53,6 +56,8 @@ def _kill_while_saving(url: str, staging: Path, kills: int, longest_s: float, se
             before = found[-1].step
         discard_after(Folder(url, staging), before)
         assert len(find_checkpoints(Folder(url, staging))) <= 3, "two, and one about to go"
+    assert deaths == 2 * kills
+    print(f"{kills} kills of both ranks, {completed} times after a newer checkpoint: {url}")
     return completed
 
 

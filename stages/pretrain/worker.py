@@ -1,0 +1,257 @@
+"""One worker of a run: its model, engine and counts, and what it does in each part of a step.
+
+Made anew, or taken up from the newest checkpoint; `stages.pretrain.loop` says in which order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from cluster.board import report
+from cluster.errors import UserError
+from cluster.hardware import Precision
+from cluster.watch import Stragglers, Watch
+from model import pretrained
+from model.config import ModelConfig
+from model.moe import balance_experts
+from model.schedule import learning_rate
+from stages.pretrain import DECAY_FRACTION, Config
+from stages.pretrain.data import TrainingSet
+from stages.pretrain.evaluation import heldout_losses, losses_by_source
+from stages.text.token_shards import TokenBatch, TokenShards
+from stages.tune.decoder import Rows, TrainedDecoder
+from stages.tune.engine import client_optimizer, divided, start_engine
+from stages.tune.exchange_clock import ExchangeClock
+from stages.tune.fragments import pieces, place_of, whole_shapes
+from stages.tune.guards import Guard, Skip, batch_number
+from stages.tune.journal import Journal
+from stages.tune.memory import TrainingMemory
+from stages.tune.mesh import Mesh
+from stages.tune.muon import LEARNING_RATE_SCALE
+from stages.tune.passes import micro_batches, passes_of
+from stages.tune.pipeline import renaming
+from stages.tune.precision import uses_bfloat16
+from stages.tune.work_clock import WorkClock
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One step as all ranks see it: mean loss, that of each rank with tokens, and each rank's
+    seconds of work for an equal share of the rows.
+    """
+
+    loss: float
+    by_rank: dict[int, float]
+    work_s: list[float]
+
+
+class Worker:
+    """One worker's model, engine and counts: made anew, or taken up from the newest checkpoint."""
+
+    def __init__(self, config: Config, job: dict[str, Any], watch: Watch) -> None:
+        self.config = config
+        self._watch = watch
+        self.seed: int = job["seed"]
+        self.scratch = Path(job["scratch"])
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.device = torch.device("cuda" if config.parallel.gpu else "cpu")
+        self.milestones = (config.decay_start, config.steps)
+        self.shape = ModelConfig.model_validate(job["shape"])
+        torch.manual_seed(job["seed"])
+        self.mesh = Mesh.of(config.parallel)
+        self.bfloat16 = uses_bfloat16(config.precision, config.parallel.gpu)
+        model = TrainedDecoder(self.shape, config.parallel, self.bfloat16)
+        if job.get("start"):
+            model.load_state_dict(pretrained.load(job["start"]).state_dict())
+        if self.mesh.tensor == self.mesh.pipeline == 1:  # else a device takes its part alone
+            model.to(self.device)
+        shapes = whole_shapes(model)
+        module, groups = divided(model, self.mesh)
+        optimizer = client_optimizer(
+            module, config.learning_rate, config.weight_decay, config.optimizer, self.bfloat16
+        )
+        self.clip_norm = config.clip_norm if config.optimizer == "adamw" else 0.0
+        accumulation = micro_batches(config.rows, config.parallel.rows, self.mesh)
+        self.engine = start_engine(
+            module, optimizer, config.parallel, accumulation, self.clip_norm,
+            self.shape.hidden_size, groups,
+        )  # fmt: skip
+        self.passes = passes_of(self.engine, self.mesh, accumulation)
+        self.parameters = self.shape.parameters()
+        self.flops_per_token = self.shape.flops_per_token(config.sequence_length)
+        self.memory = TrainingMemory(
+            job.get("checkpoints", str(self.scratch / "checkpoints")), self.scratch / "fetched",
+            self.engine, pieces(self.engine, shapes, place_of(self.engine), renaming(self.mesh)),
+            self.shape.model_dump(), config.checkpoints.last, config.checkpoints.every,
+            renaming(self.mesh),
+        )  # fmt: skip
+        self.exchanges = ExchangeClock(self.device)
+        self.clock = WorkClock(self.exchanges)
+        self.stragglers = Stragglers(self.world, config.watch.slow_ratio, self.mesh.pipeline)
+        self._take_up(self.memory.take_up(lambda c: config.shares_course(c.step, c.state["steps"])))
+        self.resumed = self.step
+
+    def _take_up(self, state: Mapping[str, Any]) -> None:
+        self.step: int = state.get("step", 0)
+        self.tokens: int = state.get("tokens", 0)
+        self.skipped: int = state.get("skipped", 0)
+        self.loss: float = state.get("loss", float("nan"))
+        self.skips: list[Skip] = list(state.get("skips", ()))
+        self.guard = Guard(self.config.guards, self.world, state.get("guard"))
+
+    @property
+    def precision(self) -> Precision:
+        """What passes are computed in."""
+        return "bfloat16" if self.bfloat16 else "float32"
+
+    @property
+    def is_to_save(self) -> bool:
+        """Whether a checkpoint of the step now reached is due."""
+        return self.step % self.config.checkpoint_every == 0 or self.step in self.milestones
+
+    def beat(self, doing: str) -> None:
+        self._watch.beat(doing)
+
+    @contextlib.contextmanager
+    def working(self, doing: str) -> Iterator[None]:
+        """Time spent inside is this rank's own, whatever the others do."""
+        self.beat(doing)
+        with self.clock.running():
+            yield
+        self.beat(f"what follows {doing}")
+
+    def batch(self, data: TrainingSet) -> TokenBatch:
+        """This rank's rows of the step's batch, which is another one after data was skipped."""
+        number = batch_number(self.step, self.skips)
+        config = self.config
+        return data.batch(
+            number, config.rows, config.sequence_length, self.seed,
+            self.mesh.data_rank, self.mesh.data,
+        )  # fmt: skip
+
+    def evaluate(
+        self, batch: TokenBatch, data: TrainingSet, heldout: Mapping[str, TokenShards]
+    ) -> dict[str, float]:
+        """Held-out losses, and that of the batch's rows by source where there are several."""
+        found = heldout_losses(self, heldout)
+        if len(data.names) > 1:
+            number, mesh = batch_number(self.step, self.skips), self.mesh
+            rows = data.row_sources(number, self.seed, mesh.data_rank, mesh.data)
+            found |= losses_by_source(self, batch, rows, data.names)
+        self.clock.take()  # not this step's work
+        return found
+
+    def share(self, rows: Rows, loss_sum: float, predicted: float) -> Seen:
+        """Gather every rank's summed loss, predicted tokens and seconds of work on these rows."""
+        even = self.config.rows / self.mesh.data / len(rows[0])  # some ranks may have a row more
+        own = torch.tensor([loss_sum, predicted, self.clock.take() * even], dtype=torch.float64)
+        rows = [torch.empty_like(own.to(self.device)) for _ in range(self.world)]
+        dist.all_gather(rows, own.to(self.device))
+        losses, counts, seconds = (
+            list(column) for column in zip(*torch.stack(rows).tolist(), strict=True)
+        )
+        return Seen(
+            sum(losses) / sum(counts),
+            {rank: losses[rank] / n for rank, n in enumerate(counts) if n},
+            seconds,
+        )
+
+    def set_learning_rate(self) -> float:
+        config = self.config
+        rate = learning_rate(
+            self.step, config.steps, config.learning_rate, config.warmup_steps, config.schedule,
+            **({"decay_fraction": DECAY_FRACTION} if config.schedule == "wsd" else {}),
+        )  # fmt: skip
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate * group.get(LEARNING_RATE_SCALE, 1.0)
+        return rate
+
+    def tensors(self, batch: TokenBatch) -> Rows:
+        """(input ids, labels, document ids) on this worker's device."""
+        arrays = (batch.input_ids, batch.labels, batch.document_ids)
+        ids, labels, documents = (torch.from_numpy(array).to(self.device) for array in arrays)
+        return ids, labels, documents
+
+    def count(self, seen: Seen, norm: float, taken: bool) -> None:
+        self.tokens += self.config.batch_tokens
+        self.skipped += not taken
+        self.loss = seen.loss if taken else self.loss
+        self.guard.count(seen.loss, seen.by_rank, norm, taken)
+        if taken:
+            balance_experts(self.engine.module)
+
+    def tell(self, journal: Journal, seen: Seen, taken: bool) -> None:
+        """Log a skipped step and a rank that has become slow."""
+        if not taken:
+            number = batch_number(self.step, self.skips)
+            journal.event("skipped", self.step, why=self.guard.reason, batch=number)
+        for rank, times in self.stragglers.observe(seen.work_s).items():
+            host = self.memory.hosts[rank]
+            journal.event("slow", self.step, rank=rank, host=host, times=round(times, 2))
+            report({}, self.step, self.config.steps, f"rank {rank} on {host} is {times:.1f}x slow")
+
+    def go_back(self, journal: Journal) -> None:
+        """Return to a checkpoint before the refused steps, and to other data than led to them."""
+        config, last = self.config, self.step - 1
+        before = last - self.guard.refused + 1
+        if self.skips and before <= self.skips[-1]["back_to"]:
+            before = self.skips[-1]["back_to"] - 1  # no step was taken since: further back
+        failed = f"{self.guard.refused} steps in a row were refused, up to step {last}"
+        if len(self.skips) >= config.guards.rollbacks:
+            raise UserError(
+                f"{failed}, after {len(self.skips)} rollbacks: the run diverges; lower "
+                "learning_rate, warm up longer, or look at events.jsonl for the reasons"
+            )
+        state = self.memory.go_back(
+            lambda c: c.step <= before and config.shares_course(c.step, c.state["steps"])
+        )
+        if state is None:
+            raise UserError(
+                f"{failed}, and there is no checkpoint at or before step {before} to go back to: "
+                "save more often (checkpoint_every), lower learning_rate, or warm up longer"
+            )
+        skip: Skip = {
+            "first": batch_number(state["step"], self.skips),
+            "last": batch_number(last, self.skips),
+            "back_to": state["step"],
+        }
+        skips = [*self.skips, skip]
+        self._take_up({**state, "skips": skips})
+        self.guard.refused = 0
+        journal.event("rolled back", last, **skip)
+        journal.rewind(self.step)
+
+    def save(self) -> None:
+        state = {
+            "steps": self.config.steps, "tokens": self.tokens, "skipped": self.skipped,
+            "loss": self.loss, "skips": self.skips, "guard": self.guard.state(),
+            "workers": self.world, "zero": self.config.parallel.zero,
+        }  # fmt: skip
+        self.beat("copying a checkpoint")
+        self.memory.save(self.step, state, pinned=(self.config.decay_start,))
+
+    def finish(self) -> None:
+        """Wait for the last checkpoint."""
+        self.beat("finishing a checkpoint")
+        self.memory.saver.wait()
+
+    def metrics(self, seconds: float) -> dict[str, Any]:
+        trained = (self.step - self.resumed) * self.config.batch_tokens
+        return {
+            "parameters": self.parameters,
+            "steps": self.step,
+            "tokens": self.tokens,
+            "flops": self.flops_per_token * self.tokens,
+            "loss": self.loss,
+            "skipped_steps": self.skipped,
+            "rollbacks": len(self.skips),
+            "slow_ranks": sorted(self.stragglers.named),
+            "tokens_per_second": trained / max(seconds, 1e-9),
+        }
