@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.hardware import Precision
 from model.config import ModelConfig
+from model.flops import Precision
 from stages.pretrain import Config
 
 
