@@ -16,10 +16,10 @@ import torch.distributed as dist
 
 from cluster.board import report
 from cluster.errors import UserError
-from cluster.hardware import Precision
 from cluster.watch import Stragglers, Watch
 from model import pretrained
 from model.config import ModelConfig
+from model.flops import Precision
 from model.moe import balance_experts
 from model.schedule import learning_rate
 from stages.pretrain import DECAY_FRACTION, Config
