@@ -14,28 +14,29 @@ from typing import Literal
 
 from model.config import ModelConfig
 
-Precision = Literal["bfloat16", "float8"]
+Precision = Literal["float32", "bfloat16", "float8"]
 
-PEAK_FLOPS: dict[str, tuple[float, float | None]] = {
-    "GB200": (2.5e15, 5.0e15),
-    "B200": (2.25e15, 4.5e15),
-    "H200": (989.4e12, 1978.9e12),
-    "H100 NVL": (835.5e12, 1671e12),
-    "H100 PCIe": (756e12, 1513e12),
-    "H100": (989.4e12, 1978.9e12),
-    "A100": (312e12, None),
-    "L40S": (362e12, 733e12),
-    "RTX 4090": (165.2e12, 330.3e12),
+PEAK_FLOPS: dict[str, dict[Precision, float]] = {
+    "GB200": {"bfloat16": 2.5e15, "float8": 5.0e15},
+    "B200": {"bfloat16": 2.25e15, "float8": 4.5e15},
+    "H200": {"float32": 67e12, "bfloat16": 989.4e12, "float8": 1978.9e12},
+    "H100 NVL": {"float32": 60e12, "bfloat16": 835.5e12, "float8": 1671e12},
+    "H100 PCIe": {"float32": 51e12, "bfloat16": 756e12, "float8": 1513e12},
+    "H100": {"float32": 67e12, "bfloat16": 989.4e12, "float8": 1978.9e12},
+    "A100": {"float32": 19.5e12, "bfloat16": 312e12},
+    "L40S": {"float32": 91.6e12, "bfloat16": 362e12, "float8": 733e12},
+    "RTX 4090": {"float32": 82.6e12, "bfloat16": 165.2e12, "float8": 330.3e12},
 }
-"""Dense tensor-core FLOP/s in bfloat16 and float8 from NVIDIA's data sheets (which print twice as
-much, for sparse matrices), by a part of the device's name; the first that fits counts."""
+"""Dense FLOP/s from NVIDIA's data sheets (which print twice as much, for sparse matrices), by a
+part of the device's name; the first that fits counts. float32 without TF32, as PyTorch multiplies
+unless told."""
 
 
 def peak_flops(device_name: str, precision: Precision = "bfloat16") -> float | None:
-    """The data sheet's dense FLOP/s of a device as torch names it; None for one not listed."""
-    for part, (bfloat16, float8) in PEAK_FLOPS.items():
+    """The data sheet's dense FLOP/s of a device as torch names it; None for what is not listed."""
+    for part, peaks in PEAK_FLOPS.items():
         if part in device_name:
-            return bfloat16 if precision == "bfloat16" else float8
+            return peaks.get(precision)
     return None
 
 

@@ -16,9 +16,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cluster.errors import UserError
-from cluster.hardware import Hardware
 from cluster.meter import Pricing
 from cluster.storage import RESERVED
+from stages.hardware import Hardware
 from stages.registry import find_stage, nearest
 from stages.stage import Stage, StageConfig, role_of
 

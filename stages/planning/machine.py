@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cluster.hardware import Hardware
+from stages.hardware import Hardware
 from stages.planning.run_shape import RunShape
 from stages.planning.work import ATTENTION_BACKWARD
 
@@ -48,7 +48,7 @@ class Machine:
 def planned_machine(hardware: Hardware, run: RunShape) -> Machine:
     """A device from its datasheet."""
     sheet = hardware.datasheet
-    peak = sheet.flops[run.precision]
+    peak = sheet.flops(run.precision)
     bandwidth = sheet.bandwidth * hardware.bandwidth_share
     return Machine(
         name=sheet.name,

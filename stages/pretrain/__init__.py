@@ -10,12 +10,14 @@ from pydantic import Field, model_validator
 from stages.stage import Stage, StageConfig, duration, execution, parent
 from stages.tune.guards import Guards
 from stages.tune.parallel import Parallel
-from stages.tune.precision import Precision
+from stages.tune.precision import Precision, check_float8
 from stages.tune.sinks import Reporting
 
 DECAY_FRACTION = 0.3
 """The part of a warmup-stable-decay run in which the learning rate falls."""
 BATCH_TOKENS = 8192
+FACTS = "facts"
+"""The task that is always at hand: questions about the sample crawl's world."""
 
 
 class Shape(StageConfig):
@@ -139,11 +141,17 @@ class Config(StageConfig):
     clip_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm. With muon there is nothing to clip: its updates have
     one size."""
-    precision: Precision = "float32"
+    precision: Precision | Literal["float8"] = "float32"
     heldout_tokens: int = Field(default=1 << 16, ge=1)
     early_stop: EarlyStop | None = None
     evaluate_every: int = execution(0, ge=0)
-    """Steps between held-out losses, by source; 0: at the end, and as `early_stop` says."""
+    """Steps between evaluations: held-out losses by source, and `tasks`; 0: at the end, and as
+    `early_stop` says."""
+    tasks: list[str] = execution([])
+    """Multiple-choice tasks of every evaluation: "facts", or JSONL files with lines of {"question",
+    "choices", "answer" (an index)}."""
+    task_questions: int = execution(64, ge=1)
+    """Questions of each task, the first ones of a file."""
     metrics: Reporting = execution(Reporting())
     parallel: Parallel = execution(Parallel())
     checkpoint_every: int = execution(200, ge=1)
@@ -215,6 +223,8 @@ class Config(StageConfig):
         """Raise ValueError where a model of these sizes cannot be trained as this config says."""
         self.parallel.check_sizes(sizes, self.sequence_length)
         self.parallel.check_optimizer(self.optimizer)
+        if self.precision == "float8":
+            check_float8(self.parallel, sizes)
         context = sizes["max_position_embeddings"]
         if context < self.sequence_length:
             raise ValueError(

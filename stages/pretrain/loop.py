@@ -21,6 +21,7 @@ from stages.pretrain import Config
 from stages.pretrain.data import TrainingSet, heldout_sets
 from stages.pretrain.evaluation import HELDOUT, Stopping, heldout_losses
 from stages.pretrain.meter import StepMeter
+from stages.pretrain.tasks import accuracies
 from stages.pretrain.worker import Worker
 from stages.tune.engine import StepGuard
 from stages.tune.journal import Journal
@@ -83,6 +84,7 @@ def train(job: dict[str, Any]) -> None:
         worker.finish()
         seconds = time.monotonic() - started
         metrics = worker.metrics(seconds) | heldout_losses(worker, heldout)
+        metrics |= accuracies(worker, worker.tasks)
     if stopping.due:
         metrics["stopped_early_at"] = worker.step
     report(metrics, config.steps, config.steps, "trained")

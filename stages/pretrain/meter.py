@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 import torch
 
-from cluster.hardware import Precision, device_called
 from model.config import ModelConfig
+from model.flops import Precision, peak_flops
 from stages.tune.exchange_clock import ExchangeClock
 
 PROBE_WIDTH = 384
@@ -32,7 +32,7 @@ class StepMeter:
     ) -> None:  # fmt: skip
         self.device, self.world = device, world
         self.flops_per_token = shape.flops_per_token(sequence_length)
-        self.peak = peak_flops(device, precision)
+        self.peak = peak_of(device, precision)
         self.exchanges = exchanges
         self.data_s = 0.0
 
@@ -72,11 +72,10 @@ def peak_memory_bytes(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def peak_flops(device: torch.device, precision: Precision) -> float | None:
+def peak_of(device: torch.device, precision: Precision) -> float | None:
     """FLOP/s that one worker's device could do; None for a GPU whose datasheet is not known."""
     if device.type == "cuda":
-        sheet = device_called(torch.cuda.get_device_name(device))
-        return None if sheet is None else sheet.flops[precision]
+        return peak_flops(torch.cuda.get_device_name(device), precision)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     square = torch.ones(PROBE_WIDTH, PROBE_WIDTH, dtype=dtype)
     times = []

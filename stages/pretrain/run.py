@@ -13,6 +13,7 @@ from model.config import ModelConfig
 from stages.pretrain import Config
 from stages.pretrain.checks import check_tokens, shape_of, totals_of
 from stages.pretrain.loop import train
+from stages.pretrain.tasks import encoded_tasks
 from stages.stage import Context, Inputs, Metrics
 from stages.tune.checkpoint import check_model, check_space, damaged, find_checkpoints
 from stages.tune.journal import EVENTS, LOG, TENSORBOARD
@@ -26,6 +27,7 @@ def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
     totals = [totals_of(tokens) for tokens in sources.values()]
     shape = shape_of(config, max(total["vocabulary_size"] for total in totals), start)
     check_reporting(config.metrics)
+    tasks = encoded_tasks(config, _tokenizer_folder(inputs), context.seed)
     checkpoints = Folder(checkpoints_of(context), context.scratch / "fetched")
     _check_checkpoints(config, shape, checkpoints)
     context.connect()
@@ -36,6 +38,7 @@ def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
             "shape": shape.model_dump(),
             "tokens": _folders(sources, "train"),
             "heldout": _folders(sources, "heldout"),
+            "tasks": tasks,
             "start": str(start.path.resolve()) if start else None,
             "scratch": str(context.scratch.resolve()),
             "checkpoints": checkpoints.url,

@@ -16,15 +16,17 @@ import torch.distributed as dist
 
 from cluster.board import report
 from cluster.errors import UserError
-from cluster.hardware import Precision
 from cluster.watch import Stragglers, Watch
 from model import pretrained
+from model.acceleration import accelerate
 from model.config import ModelConfig
+from model.flops import Precision
 from model.moe import balance_experts
 from model.schedule import learning_rate
 from stages.pretrain import DECAY_FRACTION, Config
 from stages.pretrain.data import TrainingSet
 from stages.pretrain.evaluation import heldout_losses, losses_by_source
+from stages.pretrain.tasks import Question, accuracies
 from stages.text.token_shards import TokenBatch, TokenShards
 from stages.tune.decoder import Rows, TrainedDecoder
 from stages.tune.engine import client_optimizer, divided, start_engine
@@ -60,6 +62,7 @@ class Worker:
         self._watch = watch
         self.seed: int = job["seed"]
         self.scratch = Path(job["scratch"])
+        self.tasks: dict[str, list[Question]] = job.get("tasks", {})
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.device = torch.device("cuda" if config.parallel.gpu else "cpu")
         self.milestones = (config.decay_start, config.steps)
@@ -72,6 +75,7 @@ class Worker:
             model.load_state_dict(pretrained.load(job["start"]).state_dict())
         if self.mesh.tensor == self.mesh.pipeline == 1:  # else a device takes its part alone
             model.to(self.device)
+        self._accelerate(model)
         shapes = whole_shapes(model)
         module, groups = divided(model, self.mesh)
         optimizer = client_optimizer(
@@ -97,6 +101,17 @@ class Worker:
         self.stragglers = Stragglers(self.world, config.watch.slow_ratio, self.mesh.pipeline)
         self._take_up(self.memory.take_up(lambda c: config.shares_course(c.step, c.state["steps"])))
         self.resumed = self.step
+
+    def _accelerate(self, model: TrainedDecoder) -> None:
+        """Compile layers, and let them multiply in float8, as the config says."""
+        float8 = self.config.precision == "float8"
+        try:
+            accelerate(
+                model, compiled=self.config.parallel.compiles, float8=float8,
+                recompute=model.model.recompute,
+            )  # fmt: skip
+        except ValueError as error:
+            raise UserError(f"precision is float8: {error}") from error
 
     def _take_up(self, state: Mapping[str, Any]) -> None:
         self.step: int = state.get("step", 0)
@@ -139,8 +154,10 @@ class Worker:
     def evaluate(
         self, batch: TokenBatch, data: TrainingSet, heldout: Mapping[str, TokenShards]
     ) -> dict[str, float]:
-        """Held-out losses, and that of the batch's rows by source where there are several."""
-        found = heldout_losses(self, heldout)
+        """Held-out losses, accuracies of the tasks, and the loss of the batch's rows by source
+        where there are several.
+        """
+        found = heldout_losses(self, heldout) | accuracies(self, self.tasks)
         if len(data.names) > 1:
             number, mesh = batch_number(self.step, self.skips), self.mesh
             rows = data.row_sources(number, self.seed, mesh.data_rank, mesh.data)

@@ -34,7 +34,10 @@ class TrainedDecoder(Transformer):
         self.sequence_rank: int | None = None
         """Which slice of each row this rank is handed; None: all of it."""
         if parallel.activation_checkpointing:
-            recompute_activations(self)
+            if parallel.compiles:
+                self.model.recompute = True  # around what is compiled
+            else:
+                recompute_activations(self)
 
     def forward(
         self,

@@ -150,6 +150,8 @@ def start_engine(
     )
     if parallel.pipeline > 1:
         leave_the_step_out(engine)
+    if parallel.compiles:
+        torch.compiler.set_stance("default")
     return engine
 
 

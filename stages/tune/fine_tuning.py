@@ -60,6 +60,11 @@ class FineTuning(StageConfig):
                 "parallel.tensor, pipeline and sequence are for pretraining; stages that train "
                 "through TRL share out rows only: leave them 1"
             )
+        if self.parallel.compiled:
+            raise ValueError(
+                "parallel.compiled is for pretraining; stages that train through TRL run "
+                "transformers' layers as they stand: leave it out"
+            )
         if self.batch_rows % self.parallel.bounds[1]:
             raise ValueError(
                 f"batch_rows is {self.batch_rows}, not a multiple of the {self.parallel.bounds[1]} "

@@ -39,6 +39,9 @@ class Parallel(StageConfig):
     they attend."""
     activation_checkpointing: bool = False
     """Keep only each layer's input and compute the rest again in the backward pass."""
+    compiled: bool | None = None
+    """Compile each layer (torch.compile). Unset: on GPUs, where no hook of DeepSpeed's stands in
+    the way; on processors a run must be long to earn the compiler's minute."""
     offload_optimizer: Place | None = None
     """Where optimizer states live and are updated instead of on the accelerator; ZeRO 1-3."""
     offload_weights: Place | None = None
@@ -58,6 +61,11 @@ class Parallel(StageConfig):
             )
         self._check_degrees()
         self._check_offload()
+        if self.compiled and self.opaque:
+            raise ValueError(
+                f"parallel.compiled is true with {self.opaque}: a compiler cannot see through what "
+                "DeepSpeed puts around a layer there; leave compiled out"
+            )
         return self
 
     def _check_degrees(self) -> None:
@@ -133,6 +141,20 @@ class Parallel(StageConfig):
     def model_ranks(self) -> int:
         """Ranks that work on the same rows."""
         return self.tensor * self.pipeline * self.sequence
+
+    @property
+    def opaque(self) -> str | None:
+        """The setting for which DeepSpeed reaches into layers, to divide or gather what is in them;
+        None where layers stay as they are.
+        """
+        degrees = {"tensor": self.tensor, "pipeline": self.pipeline, "sequence": self.sequence}
+        found = [f"parallel.{name} {degree}" for name, degree in degrees.items() if degree > 1]
+        return next(iter(found), "parallel.zero 3" if self.zero == 3 else None)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether layers are compiled."""
+        return self.gpu and not self.opaque if self.compiled is None else self.compiled
 
     @property
     def data(self) -> int:

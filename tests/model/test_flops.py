@@ -44,5 +44,9 @@ def test_peaks_go_by_the_devices_name(
     assert peak_flops(name, "float8") == float8
 
 
+def test_float32_is_without_tensor_cores() -> None:
+    assert peak_flops("NVIDIA H100 80GB HBM3", "float32") == 67e12
+
+
 def test_utilization_is_over_all_devices() -> None:
     assert utilization(1000, 2e9, 1e13, devices=2) == pytest.approx(0.1)

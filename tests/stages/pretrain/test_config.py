@@ -34,6 +34,19 @@ def _config(**fields: object) -> Config:
             "begins at decay, which the schedule cosine has not",
         ),
         ({"start": "s", "model": {"depth": 3}}, "both start .s. and model are given"),
+        ({"precision": "float8"}, "precision is float8 and parallel.gpu false: only GPUs"),
+        (
+            {"precision": "float8", "parallel": {"gpu": True, "workers": 2, "zero": 3}},
+            "precision is float8 with parallel.zero 3, where DeepSpeed has layers of its own",
+        ),
+        (
+            {"precision": "float8", "parallel": {"gpu": True}, "model": {"hidden_size": 136}},
+            "hidden_size is 136, not a multiple of 16: choose another width, or bfloat16",
+        ),
+        (
+            {"parallel": {"compiled": True, "workers": 2, "tensor": 2}},
+            "parallel.compiled is true with parallel.tensor 2: a compiler cannot see through",
+        ),
         (
             {"model": {"max_position_embeddings": 128}},
             "sequence_length is 256, longer than the model's max_position_embeddings 128",
@@ -150,3 +163,11 @@ def test_shared_course_means_equal_learning_rates() -> None:
         config.shares_course(shared, steps=100)
     )
     assert not config.shares_course(shared + 1, steps=100)
+
+
+def test_layers_are_compiled_on_gpus_where_nothing_stands_in_the_way() -> None:
+    assert Parallel(gpu=True, workers=2, zero=2).compiles
+    assert not Parallel(gpu=True, workers=2, zero=3).compiles
+    assert not Parallel(gpu=True, workers=2, tensor=2).compiles
+    assert not Parallel(gpu=True, compiled=False).compiles
+    assert not Parallel().compiles and Parallel(compiled=True).compiles

@@ -91,6 +91,20 @@ def test_losses_equal_a_plain_loop_over_the_same_batches(
     assert expected[-1] < expected[0]
 
 
+def test_compiled_layers_train_as_plain_ones(tokens: Path, tmp_path: Path, one_rank: Path) -> None:
+    from torch._dynamo.utils import counters
+
+    for name, fields in (("plain", {}), ("compiled", {"compiled": True})):
+        counters.clear()
+        parallel = {"rows": 8, "activation_checkpointing": True, **fields}
+        try:
+            loop.train(_job(tokens, tmp_path / name, steps=3, warmup_steps=1, parallel=parallel))
+        finally:
+            torch.compiler.set_stance("default")
+        assert bool(counters["stats"]["unique_graphs"]) == bool(fields)
+    assert _losses(tmp_path / "compiled") == pytest.approx(_losses(tmp_path / "plain"), abs=1e-5)
+
+
 def test_a_killed_run_ends_with_the_same_bytes(
     tokens: Path, tmp_path: Path, one_rank: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,60 @@
+"""What a recipe is planned for: devices, how many stand in a node, and the network between them.
+
+Memory and links are per device, links per direction, from NVIDIA's datasheets: A100 SXM4 80 GB
+(2021), H100 SXM5 (2023), H200 SXM (2024). What they multiply stands in `model.flops`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.flops import Precision, peak_flops
+
+
+@dataclass(frozen=True)
+class Device:
+    """One accelerator: memory in bytes, bytes/s of memory and of the links."""
+
+    name: str
+    memory: float
+    bandwidth: float
+    link: float
+    """To the other devices of a node (NVLink), one direction."""
+
+    def flops(self, precision: Precision) -> float:
+        """Dense FLOP/s."""
+        peak = peak_flops(self.name, precision)
+        assert peak is not None, f"model.flops lists no {precision} of {self.name}"
+        return peak
+
+
+DEVICES = {
+    "a100": Device("A100", 80e9, 2.04e12, 300e9),
+    "h100": Device("H100", 80e9, 3.35e12, 450e9),
+    "h200": Device("H200", 141e9, 4.8e12, 450e9),
+}
+
+
+class Hardware(BaseModel):
+    """A recipe's `hardware`. The shares say how much of a datasheet's figure large training runs
+    reach.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    device: Literal["a100", "h100", "h200"]
+    per_node: int = Field(default=8, ge=1)
+    network_gbit: float = Field(default=400, gt=0)
+    """Per device and direction, in Gbit/s: InfiniBand NDR with one adapter a device."""
+    matmul_share: float = Field(default=0.7, gt=0, le=1)
+    """8192-cubed bfloat16 products reach 0.8 on an H100; training's narrower ones less."""
+    attention_share: float = Field(default=0.35, gt=0, le=1)
+    """FlashAttention-2 on an H100, forward and backward (arXiv:2407.08608, section 1)."""
+    bandwidth_share: float = Field(default=0.85, gt=0, le=1)
+    network_share: float = Field(default=0.8, gt=0, le=1)
+
+    @property
+    def datasheet(self) -> Device:
+        return DEVICES[self.device]
