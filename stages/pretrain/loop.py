@@ -26,10 +26,11 @@ from model.config import ModelConfig
 from model.moe import balance_experts
 from model.schedule import learning_rate
 from stages.pretrain import DECAY_FRACTION, Config
-from stages.pretrain.data import TrainingSet, heldout_sets
+from stages.pretrain.data import HeldoutText, TrainingSet, folders_of, heldout_sets
 from stages.pretrain.evaluation import HELDOUT, Stopping, heldout_losses, losses_by_source
 from stages.pretrain.meter import StepMeter
-from stages.text.token_shards import TokenBatch, TokenShards
+from stages.text.token_shards import TokenBatch
+from stages.tune.checkpoint import Checkpoint
 from stages.tune.decoder import Rows, TrainedDecoder
 from stages.tune.engine import (
     LEARNING_RATE_SCALE,
@@ -56,9 +57,10 @@ NORM_NAMES = {"adamw": "gradient_norm", "muon": "update_norm"}
 def train(job: dict[str, Any]) -> None:
     """Train the model a job describes (see `stages.pretrain.run`) and report its metrics."""
     config = Config.model_validate(job["config"])
-    data, heldout = TrainingSet(config, job), heldout_sets(job)
+    data = TrainingSet(config, folders_of(job["tokens"]), job["seed"])
+    heldout = heldout_sets(config, folders_of(job["heldout"]))
     with contextlib.ExitStack() as stack:
-        run = _Run(config, job, stack.enter_context(_watch(config, job)))
+        run = _Run(config, job, data, stack.enter_context(_watch(config, job)))
         meter = StepMeter(
             run.shape,
             config.sequence_length,
@@ -79,7 +81,7 @@ def train(job: dict[str, Any]) -> None:
             begun = meter.begin()
             rate = run.set_learning_rate()
             with run.working("reading a batch"), meter.reading():
-                batch = run.batch(data)
+                batch = run.batch()
             rows = run.tensors(batch)
             own_predicted = run.passes.predicted(rows)
             predicted = sum_over_ranks(own_predicted)
@@ -91,7 +93,7 @@ def train(job: dict[str, Any]) -> None:
             seconds = time.monotonic() - begun
             measured = meter.numbers(config.batch_tokens, seconds)
             if config.evaluates_at(run.step + 1):
-                measured |= run.evaluate(batch, data, heldout)
+                measured |= run.evaluate(batch, heldout)
                 stopping.saw(run.step, measured[HELDOUT])
             journal.write(
                 run.step, loss=seen.loss, learning_rate=rate, tokens=run.tokens,
@@ -138,8 +140,10 @@ class _Seen:
 class _Run:
     """One worker's model, engine and counts: made anew, or taken up from the newest checkpoint."""
 
-    def __init__(self, config: Config, job: dict[str, Any], watch: Watch) -> None:
-        self.config = config
+    def __init__(
+        self, config: Config, job: dict[str, Any], data: TrainingSet, watch: Watch
+    ) -> None:
+        self.config, self.data = config, data
         self._watch = watch
         self.seed: int = job["seed"]
         self.scratch = Path(job["scratch"])
@@ -177,8 +181,13 @@ class _Run:
         )  # fmt: skip
         self.clock = WorkClock(self.device)
         self.stragglers = Stragglers(self.world, config.watch.slow_ratio)
-        self._take_up(self.memory.take_up(lambda c: config.shares_course(c.step, c.state["steps"])))
+        self._take_up(self.memory.take_up(self._fits))
         self.resumed = self.step
+
+    def _fits(self, checkpoint: Checkpoint) -> bool:
+        """Whether this run had, up to the checkpoint, its learning rates and its data."""
+        step, steps = checkpoint.step, checkpoint.state["steps"]
+        return self.config.shares_course(step, steps) and self.data.shares_order(step, steps)
 
     def _take_up(self, state: Mapping[str, Any]) -> None:
         self.step: int = state.get("step", 0)
@@ -199,24 +208,18 @@ class _Run:
             yield
         self.beat(f"what follows {doing}")
 
-    def batch(self, data: TrainingSet) -> TokenBatch:
+    def batch(self) -> TokenBatch:
         """This rank's rows of the step's batch, which is another one after data was skipped."""
-        number = batch_number(self.step, self.skips)
-        config = self.config
-        return data.batch(
-            number, config.rows, config.sequence_length, self.seed,
-            self.mesh.data_rank, self.mesh.data,
-        )  # fmt: skip
+        mesh = self.mesh
+        return self.data.batch(self.step, self.skips, mesh.data_rank, mesh.data)
 
-    def evaluate(
-        self, batch: TokenBatch, data: TrainingSet, heldout: Mapping[str, TokenShards]
-    ) -> dict[str, float]:
+    def evaluate(self, batch: TokenBatch, heldout: Mapping[str, HeldoutText]) -> dict[str, float]:
         """Held-out losses, and that of the batch's rows by source where there are several."""
         found = heldout_losses(self, heldout)
-        if len(data.names) > 1:
-            number, mesh = batch_number(self.step, self.skips), self.mesh
-            rows = data.row_sources(number, self.seed, mesh.data_rank, mesh.data)
-            found |= losses_by_source(self, batch, rows, data.names)
+        if len(self.data.names) > 1:
+            mesh = self.mesh
+            rows = self.data.row_sources(self.step, self.skips, mesh.data_rank, mesh.data)
+            found |= losses_by_source(self, batch, rows, self.data.names)
         self.clock.take()  # not this step's work
         return found
 
@@ -280,9 +283,7 @@ class _Run:
                 f"{failed}, after {len(self.skips)} rollbacks: the run diverges; lower "
                 "learning_rate, warm up longer, or look at events.jsonl for the reasons"
             )
-        state = self.memory.go_back(
-            lambda c: c.step <= before and config.shares_course(c.step, c.state["steps"])
-        )
+        state = self.memory.go_back(lambda c: c.step <= before and self._fits(c))
         if state is None:
             raise UserError(
                 f"{failed}, and there is no checkpoint at or before step {before} to go back to: "
@@ -323,6 +324,7 @@ class _Run:
             "loss": self.loss,
             "skipped_steps": self.skipped,
             "rollbacks": len(self.skips),
+            "skips": self.skips,
             "slow_ranks": sorted(self.stragglers.named),
             "tokens_per_second": trained / max(seconds, 1e-9),
         }

@@ -28,8 +28,8 @@ def train(job: dict[str, Any]) -> None:
     original_muon.ns_compute_dtype = lambda _: torch.float32
     read = loop._Run.batch
 
-    def noted(run: loop._Run, shards: Any) -> Any:
-        batch = read(run, shards)
+    def noted(run: loop._Run) -> Any:
+        batch = read(run)
         note = run.scratch / f"rows-{run.mesh.data}-{run.mesh.data_rank}.jsonl"
         rows = [hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in batch.input_ids]
         with note.open("a") as file:
@@ -74,9 +74,9 @@ def in_forward(change: Callable[[loop._Run, torch.Tensor], torch.Tensor]) -> Non
     forward, read = passes._PlainPasses._forward, loop._Run.batch
     running: list[loop._Run] = []
 
-    def noted(run: loop._Run, shards: Any) -> Any:
+    def noted(run: loop._Run) -> Any:
         running[:] = [run]
-        return read(run, shards)
+        return read(run)
 
     def changed(self: Any, rows: Any, module: Any) -> torch.Tensor:
         loss = forward(self, rows, module)
