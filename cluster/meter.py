@@ -30,13 +30,17 @@ processes wait for it meanwhile.
 
 
 class Pricing(BaseModel):
-    """What resources cost (per hour, in `currency`) and draw (in watts), for estimates."""
+    """What resources cost (per hour, storage per GB and month, in `currency`) and draw (in watts),
+    for estimates.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     cpu_core_hour: float = Field(default=0.04, ge=0)
     gpu_hour: float = Field(default=2.5, ge=0)
     watts_per_core: float = Field(default=8.0, ge=0)
     watts_per_gpu: float = Field(default=600.0, ge=0)
+    store_gb_month: float = Field(default=0.023, ge=0)
+    """Of an object store: the list price of S3 Standard (us-east-1, first 50 TB)."""
     currency: str = "USD"
 
 

@@ -80,7 +80,7 @@ def plan(recipe: RecipeName, settings: Settings = None) -> None:
 
     loaded, store = _load(recipe, settings)
     graph = build_graph(loaded, store, sources_needed=False)
-    show_plan(console, loaded, graph, plan_figures(loaded, graph))
+    show_plan(console, loaded, graph, plan_figures(loaded, graph, store))
 
 
 @app.command()

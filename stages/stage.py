@@ -109,8 +109,6 @@ class Stage:
     entry: str
     fingerprint: Callable[[Any], Any] | None = None
     """Given the config, a JSON value that stands for sources outside the store."""
-    plan: str | None = None
-    """Optional "module:function": (config, parents' configs by field) -> figures for a plan."""
 
     def run(self, config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
         """Run the stage's entry."""

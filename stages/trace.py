@@ -1,8 +1,8 @@
 """`raylm trace`: from a token of a training batch back to the crawl record it was read from.
 
-A batch is a pure function of seed and step, so the place of a token is arithmetic; the shards name
-its document and the corpus's file that holds it, and the document says where its record lies and
-which steps let it pass.
+A batch is a pure function of seed, step and what the run skipped, so the place of a token is
+arithmetic; the shards name its document and the corpus's file that holds it, and the document says
+where its record lies and which steps let it pass.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from cluster.artifact import Artifact
 from cluster.errors import UserError
 from cluster.storage import Store
 from stages.pretrain import Config
+from stages.pretrain.data import TrainingSet
 from stages.text.documents import Document, document_files, find_document
-from stages.text.mixture import Deal, Mixture
-from stages.text.token_shards import TokenShards
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,11 @@ class Tracer:
         self.store = store
         tokens = self._parents(run, "tokens")
         self.config = Config.model_validate(run.manifest.config)
-        self.seed = run.manifest.seed
-        self.shards = [TokenShards(artifact.file("train")) for artifact in tokens]
+        self.skips = run.metrics.get("skips", [])
         self.corpora = [self._parents(artifact, "corpus")[0] for artifact in tokens]
-        rows = self.config.rows
-        deals = [Deal(step * rows, shares) for step, shares in self.config.shares(len(tokens))]
-        self.mixture = Mixture(self.shards, deals) if len(tokens) > 1 else None
+        folders = [artifact.file("train") for artifact in tokens]
+        named = dict(zip(self.config.tokens_names, folders, strict=True))
+        self.data = TrainingSet(self.config, named, run.manifest.seed)
 
     def trace(self, step: int, row: int, position: int) -> Trace:
         """The token at one position of one row of one step; a place outside is a UserError."""
@@ -60,11 +58,8 @@ class Tracer:
         for name, value, end in bounds:
             if not 0 <= value < end:
                 raise UserError(f"{name} is {value}; this run has {name}s 0 to {end - 1}")
-        source, sample = 0, step * config.rows + row
-        if self.mixture is not None:
-            source, sample = self.mixture.place(sample, self.seed)
-        place = self.shards[source].trace(sample, 0, position, 1, config.sequence_length, self.seed)
-        corpus = self.corpora[source]
+        part, place = self.data.locate(step, row, position, self.skips)
+        corpus = self.corpora[part]
         document = self._find(corpus, place.document_id, place.origin)
         archive = self._archive(corpus, document.source)
         return Trace(document, place.token, corpus.id, place.origin, archive)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cluster.took import TOOK, Clock
 from stages.corpus.settings import Settings
 from stages.corpus.sources import Job
 from stages.text.boilerplate import line_keys
@@ -35,7 +36,7 @@ class LineCounter:
         self._folder = folder
 
     def __call__(self, job: Job) -> str:
-        final = self._folder / f"{job.folder}.npy"
+        final, clock = self._folder / f"{job.folder}.npy", Clock()
         counted: Counter[int] = Counter()
         for record in read_unit(job.unit, self._worker.settings.max_page_bytes):
             if isinstance(record, Page) and record.url:
@@ -44,6 +45,7 @@ class LineCounter:
         temporary = final.with_name(f"{final.name}.part-{os.getpid()}")
         with temporary.open("wb") as file:
             np.save(file, rows)
+        clock.write(final.with_suffix(f".{TOOK}"), scratch_bytes=rows.nbytes)
         temporary.rename(final)
         return final.name
 

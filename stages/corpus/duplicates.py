@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cluster.took import TOOK, Clock
 from stages.corpus.unit_files import CommittedUnit, PublishedFile
 from stages.text import components, dedup
 
@@ -245,8 +246,10 @@ class _Committing:
         self.task, self.search, self.folder = task, search, folder
 
     def __call__(self, number: int) -> str:
-        path = self.folder / f"{number:06d}.npy"
-        _save(path, self.task(self.search, number))
+        path, clock = self.folder / f"{number:06d}.npy", Clock()
+        rows = self.task(self.search, number)
+        clock.write(path.with_suffix(f".{TOOK}"), scratch_bytes=rows.nbytes)
+        _save(path, rows)
         return path.name
 
 

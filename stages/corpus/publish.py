@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from cluster.took import TOOK, Clock
 from stages.corpus.duplicates import Search, dropped_between
 from stages.corpus.ledger import Ledger
 from stages.corpus.repeats import repeats_between
@@ -107,7 +108,7 @@ class FileWorker:
         temporary = self.out / f"{final.name}.part-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        books = Books()
+        clock, books = Clock(), Books()
         documents = DocumentWriter(temporary / "documents.parquet")
         keys, samples = [], Counter[str]()
         with (temporary / "dropped.jsonl").open("w", encoding="utf-8", errors="replace") as sampled:
@@ -138,6 +139,7 @@ class FileWorker:
         documents.close()
         np.save(temporary / "signatures.npy", np.concatenate(keys))
         books.save(temporary / "books.json")
+        clock.write(temporary / TOOK)
         if not final.exists():
             temporary.rename(final)
         shutil.rmtree(temporary, ignore_errors=True)

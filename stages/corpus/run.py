@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,7 @@ import numpy as np
 from cluster.artifact import Artifact, canonical_hash
 from cluster.errors import UserError
 from cluster.stream import stream
+from cluster.took import TOOK, total
 from stages.corpus import Config
 from stages.corpus.boilerplate import LineCounter, repeated_lines
 from stages.corpus.duplicates import RunTasks, Search, Task, find_duplicates
@@ -42,7 +44,7 @@ FEW_DOCUMENTS = 50_000
 
 def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     """Write the corpus into `context.out`; returns the metrics."""
-    config = cast(Config, config)
+    config, begun = cast(Config, config), time.time()
     check_screening(config, config.languages)
     overrides = quality_overrides(config)
     if overrides:
@@ -56,15 +58,15 @@ def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     settings = _with_boilerplate(jobs, settings, context, workers)
     folders = _read_units(jobs, settings, context, workers)
     search = _search(config, inputs.get("published") or (), folders, context)
-    workers = workers if search.starts[-1] > FEW_DOCUMENTS else 0
-    tasks = partial(_run_tasks, workers)
+    tasks = partial(_run_tasks, workers if search.starts[-1] > FEW_DOCUMENTS else 0)
     gone = find_duplicates(search, tasks)
     words = config.repeated_span_words or 0
     repeats = find_repeats(search, gone, words, tasks) if words else []
     truth = [page for crawl in crawls for page in read_truth(crawl.path)]
     urls = frozenset(page["url"] for page in truth)
     made = _write_files(config, search, gone, repeats, urls, tasks)
-    return _finish(settings, truth, folders, made, context.out)
+    metrics = _finish(settings, truth, folders, made, context.out)
+    return metrics | {"work": _work(context.scratch, search.out, workers, begun)}
 
 
 def _settings(config: Config, problems: Sequence[Artifact]) -> Settings:
@@ -250,6 +252,19 @@ def _finish(
                 for folder in made:
                     file.write((folder / name).read_text(encoding="utf-8"))
     return _metrics(books, out)
+
+
+def _work(scratch: Path, duplicates: Path, workers: int, begun: float) -> dict[str, Any]:
+    """What all units and tasks took, whichever run did them: what `raylm plan` scales."""
+    notes = {
+        "lines": scratch.glob(f"lines/*.{TOOK}"),
+        "units": scratch.glob(f"units/*/{TOOK}"),
+        "duplicates": duplicates.glob(f"*/*.{TOOK}"),
+        "files": duplicates.glob(f"files/*/{TOOK}"),
+    }
+    return {"workers": workers} | {
+        step: total(sorted(paths), workers, begun) for step, paths in notes.items()
+    }
 
 
 def _link(source: Path, target: Path) -> None:

@@ -1,7 +1,7 @@
 """One unit through all steps that look at one document at a time, committed by a rename.
 
 What the folder of a committed unit holds is told in `unit_files`. It is a function of the unit and
-the settings: a unit that is done again gives the same bytes.
+the settings: a unit that is done again gives the same bytes (but for what it took).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cluster.took import TOOK, Clock
 from stages.corpus.screen import Screen
 from stages.corpus.settings import Settings
 from stages.corpus.source import Profile
@@ -25,11 +26,19 @@ from stages.text.quality import QualityFilters
 from stages.text.readers import read_unit
 from stages.text.records import Damaged, Page, Record, Skipped
 
+Kept = tuple[Document, np.ndarray]
+"""A document and its shingles."""
+
 
 def document_id(unit_key: str, offset: int, url: str) -> str:
     """128 bits in hex of where the record lies: the same on every machine."""
     place = f"{unit_key}\0{offset}\0{url}".encode("utf-8", "replace")
     return hashlib.blake2b(place, digest_size=16).hexdigest()
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of a folder's files."""
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 class UnitWorker:
@@ -48,10 +57,15 @@ class UnitWorker:
         """Read, judge and commit one unit; returns the name of its folder."""
         temporary = self.folder / f"{job.folder}.part-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
+        clock = Clock()
         try:
             with UnitWriter(temporary, self.settings.samples_per_reason) as written:
                 for record in read_unit(job.unit, self.settings.max_page_bytes):
                     written.add(self._judge(record, job, written))
+            sizes = {"scratch_bytes": size_of(temporary)}
+            if read := sum(file.size for file in job.unit.files):
+                sizes |= {"archive_bytes": read, "archived_bytes": written.bytes}
+            clock.write(temporary / TOOK, **sizes)
             final = self.folder / job.folder
             if not final.exists():
                 temporary.rename(final)
@@ -71,11 +85,14 @@ class UnitWorker:
             )
         else:
             try:
-                self._steps(record, job, outcome, written)
+                kept = self._steps(record, job, outcome, written)
             except Exception as error:  # a page that breaks a library must not stop the run
                 outcome.step = "quarantine"
                 outcome.reason = getattr(error, "reason", f"error_{type(error).__name__}")
                 outcome.detail = str(error)[:500]
+                return outcome
+            if kept is not None:  # what fails here is the disk's fault, and ends the run
+                written.keep(*kept)
         return outcome
 
     def text_of(self, page: Page, job: Job) -> str:
@@ -85,44 +102,44 @@ class UnitWorker:
             text = extraction.extract_main_text(text, job.extractor or self.settings.extractor)
         return extraction.tidy(text)
 
-    def _steps(self, page: Page, job: Job, outcome: Outcome, written: UnitWriter) -> None:
+    def _steps(self, page: Page, job: Job, outcome: Outcome, written: UnitWriter) -> Kept | None:
         """The steps in order; each that refuses sets `step` and `reason` and ends the
-        page's way.
+        page's way. What passes all of them is returned.
         """
         blocked = self.screen.address(page.url)
         if blocked:
             outcome.step, outcome.reason = "blocklist", blocked
-            return
+            return None
         text = outcome.text = self.text_of(page, job)
         if self.boilerplate is not None:
             text = boilerplate.without(page.url, text, self.boilerplate)
         if not text:
             outcome.step = "boilerplate" if outcome.text else "extraction"
             outcome.reason = "no_text"
-            return
+            return None
         told = self.screen.language(text, job.unit.language or page.language)
         outcome.language = told.language
         if not told.accepted:
             outcome.step, outcome.reason = "language", told.language
-            return
+            return None
         said = self.screen.words(text, outcome.language)
         if said:
             outcome.step, outcome.reason = "word_list", said
-            return
+            return None
         verdict = self.filters.verdict(text, outcome.language, job.profile)
         if not verdict.kept:
             outcome.step, outcome.reason = verdict.filter, verdict.reason
-            return
+            return None
         written.searched += 1
         hit = self.decontaminator.find(verdict.text)
         if hit is not None:
             outcome.step, outcome.reason = "decontamination", hit.how
-            return
+            return None
         held = self.screen.personal(verdict.text, outcome.language)
         if held and self.settings.mask_personal_data:
             outcome.step, outcome.reason = "personal_data", held
-            return
-        self._keep(page, job, verdict.text, outcome, written)
+            return None
+        return self._kept(page, job, verdict.text, outcome, written)
 
     def _passed(self, language: str, profile: Profile) -> list[str]:
         """The steps that a page which is kept went through, in order."""
@@ -139,7 +156,7 @@ class UnitWorker:
             "decontamination",
         ]
 
-    def _keep(self, page: Page, job: Job, text: str, outcome: Outcome, written: UnitWriter) -> None:
+    def _kept(self, page: Page, job: Job, text: str, outcome: Outcome, written: UnitWriter) -> Kept:
         passed = self._passed(outcome.language, job.profile)
         if self.settings.mask_personal_data:
             text, kinds = self.screen.mask(text, outcome.language)
@@ -153,4 +170,4 @@ class UnitWorker:
             outcome.id, text, page.url, job.unit.key, outcome.language, "train", page.offset,
             " ".join(passed),
         )  # fmt: skip
-        written.keep(document, dedup.shingles(text, outcome.language))
+        return document, dedup.shingles(text, outcome.language)

@@ -6,7 +6,8 @@
 * `keys.u64`: the exact key and the band keys of each kept document;
 * `shingles.u64`, `shingle_ends.npy`: each kept document's shingle set;
 * `dropped.jsonl`, `quarantine.jsonl`: samples of what was dropped, everything that was broken;
-* `counts.json`: what was masked, and how many documents were searched for the evaluation's text.
+* `counts.json`: what was masked, and how many documents were searched for the evaluation's text;
+* `took.json`: the CPU-seconds that all this took.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class UnitWriter:
         self.samples = samples
         self.masked: Counter[str] = Counter()
         self.searched = 0
+        self.bytes = 0
         self._place, self._ids = -1, set[str]()
         self._taken: Counter[tuple[str, str]] = Counter()
         self._outcomes: list[dict[str, Any]] = []
@@ -119,6 +121,7 @@ class UnitWriter:
 
     def add(self, outcome: Outcome) -> None:
         """A record's fate."""
+        self.bytes += outcome.bytes
         self._outcomes.append({name: getattr(outcome, name) for name in OUTCOMES.names})
         if len(self._outcomes) == ROW_GROUP:
             self._flush()

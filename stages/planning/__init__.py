@@ -1,19 +1,21 @@
 """`raylm plan`: figures of the stages before anything runs, from formulas, and bad shapes refused.
 
-A stage may bring its own figures (`Stage.plan`). Pretraining's are here, since they need the
-vocabulary that a stage further up decides: `run_shape` is what the formulas are about, `memory`,
-`work`, `communication` and `roofline` hold them, `machine` says what they are divided by.
+Of a pretraining, `run_shape` is what the formulas are about, `memory`, `work`, `communication` and
+`roofline` hold them, `machine` says what they are divided by. Of a corpus, `corpus` scales what was
+measured when one was made.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from cluster.errors import UserError
+from cluster.storage import Store
 from model.config import ModelConfig
+from stages.corpus import Config as CorpusConfig
 from stages.graph import Graph
+from stages.planning.corpus import corpus_figures
 from stages.planning.figures import run_figures
 from stages.planning.machine import Machine, measured_machine, planned_machine
 from stages.planning.run_shape import RunShape
@@ -24,11 +26,12 @@ Measure = Callable[[RunShape], Machine]
 
 
 def plan_figures(
-    recipe: Recipe, graph: Graph, measure: Measure = measured_machine
+    recipe: Recipe, graph: Graph, store: Store, measure: Measure = measured_machine
 ) -> dict[str, Mapping[str, Any]]:
     """Stage name -> figures, of the stages that can tell, in running order.
 
-    Where the recipe names no `hardware` and trains on processors, `measure` times this one.
+    A corpus is told from what others in the store took. Where the recipe names no `hardware` and
+    trains on processors, `measure` times this one.
     """
     figures: dict[str, Mapping[str, Any]] = {}
     for name in graph.nodes:
@@ -40,10 +43,8 @@ def plan_figures(
                 run = RunShape(planned_shape(step, recipe), step.config)
                 machine = machine_of(recipe, run, measure)
                 figures[name] = run_figures(run, machine, recipe.file.pricing)
-            elif step.stage.plan:
-                module, function = step.stage.plan.split(":")
-                plan = getattr(importlib.import_module(module), function)
-                figures[name] = plan(step.config, _parents_of(step, recipe))
+            elif isinstance(step.config, CorpusConfig):
+                figures[name] = corpus_figures(step, recipe, store)
         except ValueError as error:
             raise UserError(f"stages.{name}: {error}") from error
     return figures
@@ -120,13 +121,3 @@ def _vocabulary(step: Step, recipe: Recipe) -> int:
             return size
         waiting.extend(parent for names in above.parents.values() for parent in names)
     return ModelConfig().vocab_size
-
-
-def _parents_of(step: Step, recipe: Recipe) -> dict[str, Any]:
-    """Parent field -> the config of the step there (of the first, where there are several)."""
-    configs = {}
-    for field, names in step.parents.items():
-        known = [recipe.steps[name].config for name in names if name in recipe.steps]
-        if known:
-            configs[field] = known[0]
-    return configs

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from stages.stage import Stage, StageConfig, duration, execution, parent
+from stages.text.mixture import Mixture
 from stages.tune.guards import Guards
 from stages.tune.parallel import Parallel
 from stages.tune.precision import Precision, check_float8
@@ -96,14 +97,6 @@ class Watching(StageConfig):
     """A rank is named when its own work takes this many times the others', three steps long."""
 
 
-class Phase(StageConfig):
-    """From a step on, sources get other shares: annealing on better text at the end, say."""
-
-    begin: int | Literal["decay"] = "decay"
-    """A step, or where the learning rate of a warmup-stable-decay run begins to fall."""
-    mixture: list[float] = Field(min_length=1)
-
-
 class EarlyStop(StageConfig):
     """End the run when so many evaluations brought no lower held-out loss."""
 
@@ -117,8 +110,8 @@ class EarlyStop(StageConfig):
 class Config(StageConfig):
     """Base training. One step takes `batch_tokens` tokens in rows of `sequence_length`.
 
-    A run is as long as `steps` says, or the recipe's `train_tokens` in its place. Several `tokens`
-    are mixed, in equal shares or those of `mixture`, which `phases` change.
+    A run is as long as `steps` says, or the recipe's `train_tokens` in its place. Without a
+    `mixture`, all `tokens` are read by their size, epoch after epoch.
     """
 
     tokens: str | list[str] = parent("tokens", many=True)
@@ -127,9 +120,8 @@ class Config(StageConfig):
     """A model to train on from (an imported Hugging Face folder, say); its shape stands for
     `model`."""
     model: Shape = DEFAULT_SHAPE
-    mixture: list[float] | None = None
-    """Shares of the tokens, in their order; they are normalised."""
-    phases: list[Phase] = Field(default_factory=list)
+    mixture: Mixture | None = None
+    """Shares of the sources within the tokens, of whole tokens artifacts, or both."""
     steps: int = duration(ge=1)
     batch_tokens: int = Field(default=BATCH_TOKENS, ge=1)
     sequence_length: int = Field(default=256, ge=2)
@@ -179,6 +171,21 @@ class Config(StageConfig):
         if not isinstance(batch, int) or batch < 1:
             return rest | {"steps": 1}  # batch_tokens' own check says what is wrong with it
         return rest | {"steps": -(-int(tokens) // batch)}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mixture_of_tokens(cls, written: Any) -> Any:
+        """A mixture of several tokens, with their names."""
+        if isinstance(written, dict) and "phases" in written:
+            raise ValueError(
+                "phases stands beside mixture: write it inside, mixture: {weights: {...}, phases: "
+                "[{begin: decay, weights: {...}}]}"
+            )
+        if not isinstance(written, dict) or not isinstance(written.get("mixture"), dict):
+            return written
+        tokens = written.get("tokens")
+        names = tokens if isinstance(tokens, list) and len(tokens) > 1 else []
+        return written | {"mixture": written["mixture"] | {"tokens": names}}
 
     @model_validator(mode="after")
     def _check(self) -> Config:
@@ -233,37 +240,31 @@ class Config(StageConfig):
             )
 
     def _check_mixture(self) -> None:
-        count = 1 if isinstance(self.tokens, str) else len(self.tokens)
-        if count == 0:
+        if not self.tokens_names:
             raise ValueError("tokens is an empty list: name at least one tokens artifact")
-        mixtures = {"mixture": self.mixture} | {
-            f"phases.{i}.mixture": phase.mixture for i, phase in enumerate(self.phases)
-        }
-        for place, shares in mixtures.items():
-            if shares is None:
-                continue
-            if len(shares) != count or min(shares) < 0 or sum(shares) <= 0:
-                raise ValueError(
-                    f"{place} is {shares}, expected {count} shares, one for each of tokens, none "
-                    "negative and not all zero"
-                )
-        begins = [begin for begin, _ in self.shares(count)]
-        if begins != sorted(set(begins)):
+        if len(set(self.tokens_names)) < len(self.tokens_names):
             raise ValueError(
-                f"the mixture and its phases begin at steps {begins}: give rising steps after 0"
+                f"tokens names {self.tokens_names}, one of them twice: give it a larger weight or "
+                "more epochs in mixture instead"
             )
-        if self.schedule != "wsd" and any(phase.begin == "decay" for phase in self.phases):
+        if self.mixture is None:
+            return
+        if self.schedule != "wsd" and any(p.begin == "decay" for p in self.mixture.phases):
             raise ValueError(
                 f"a phase begins at decay, which the schedule {self.schedule} has not: give a step"
             )
+        self.mixture.stretches(self.decay_start)
+        for name in sorted(self.mixture.names()) if len(self.tokens_names) > 1 else ():
+            if name.partition("/")[0] not in self.tokens_names:
+                raise ValueError(
+                    f"mixture names {name!r}; expected one of tokens "
+                    f"({', '.join(self.tokens_names)}), or NAME/SOURCE for a source of one"
+                )
 
-    def shares(self, count: int) -> list[tuple[int, tuple[float, ...]]]:
-        """(step, shares of the sources from there on) of `count` sources, in order."""
-        found = [(0, tuple(self.mixture or [1.0] * count))]
-        for phase in self.phases:
-            begin = self.decay_start if phase.begin == "decay" else phase.begin
-            found.append((begin, tuple(phase.mixture)))
-        return found
+    @property
+    def tokens_names(self) -> list[str]:
+        """The recipe's names of the tokens, in order."""
+        return [self.tokens] if isinstance(self.tokens, str) else list(self.tokens)
 
     def evaluates_at(self, step: int) -> bool:
         """Whether the held-out loss is measured once `step` steps are done."""

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from stages.pretrain import Config, EarlyStop
-from stages.text.token_shards import IGNORED_LABEL, TokenBatch, TokenShards
+from stages.pretrain.data import HeldoutText
+from stages.text.token_shards import IGNORED_LABEL, TokenBatch
 from stages.tune.decoder import Rows
 from stages.tune.journal import read_journal
 from stages.tune.mesh import Mesh, sum_over_ranks
@@ -31,15 +32,15 @@ class Run(Protocol):
     def beat(self, doing: str) -> None: ...
 
 
-def heldout_losses(run: Run, sources: Mapping[str, TokenShards]) -> dict[str, float]:
+def heldout_losses(run: Run, sources: Mapping[str, HeldoutText]) -> dict[str, float]:
     """Mean nats per held-out token: of all sources together, and of each where there are several.
 
     Keys are `heldout_loss`, `heldout_perplexity`, and both with `/SOURCE`. Sources share the
     config's `heldout_tokens`.
     """
     sums = {
-        name: _summed_loss(run, shards, run.config.heldout_tokens // len(sources))
-        for name, shards in sources.items()
+        name: _summed_loss(run, text, run.config.heldout_tokens // len(sources))
+        for name, text in sources.items()
     }
     nats, predicted = (sum(column) for column in zip(*sums.values(), strict=True))
     found = {HELDOUT: nats / predicted, "heldout_perplexity": math.exp(nats / predicted)}
@@ -50,24 +51,19 @@ def heldout_losses(run: Run, sources: Mapping[str, TokenShards]) -> dict[str, fl
     return found
 
 
-def _summed_loss(run: Run, shards: TokenShards, tokens: int) -> tuple[float, float]:
+def _summed_loss(run: Run, text: HeldoutText, tokens: int) -> tuple[float, float]:
     """(nats, predicted tokens) of some held-out windows, shared out among the data groups.
 
     All take as many passes (ZeRO 3 gathers weights in them); one without windows left predicts
     nothing in its last.
     """
     length, mesh = run.config.sequence_length, run.mesh
-    windows = min(shards.windows(length), max(1, tokens // length))
+    windows = min(text.windows(length), max(1, tokens // length))
     count = min(run.config.parallel.rows, windows)
     loss, predicted = 0.0, 0.0
     for begin in range(0, windows, mesh.data * count):
         first = begin + mesh.data_rank * count
-        numbers = [min(first + i, windows - 1) for i in range(count)]
-        pieces = [shards.batch(number, 1, length, seed=0) for number in numbers]
-        batch = TokenBatch(
-            *(np.concatenate([getattr(piece, name) for piece in pieces])
-              for name in ("input_ids", "labels", "document_ids"))
-        )  # fmt: skip
+        batch = text.read([min(first + i, windows - 1) for i in range(count)], length)
         batch.labels[max(0, windows - first) :] = IGNORED_LABEL
         run.beat("measuring the held-out loss")
         rows = run.tensors(batch)

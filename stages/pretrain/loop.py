@@ -18,7 +18,7 @@ import torch.distributed as dist
 from cluster.board import BOARD, report
 from cluster.watch import Watch
 from stages.pretrain import Config
-from stages.pretrain.data import TrainingSet, heldout_sets
+from stages.pretrain.data import TrainingSet, folders_of, heldout_sets
 from stages.pretrain.evaluation import HELDOUT, Stopping, heldout_losses
 from stages.pretrain.meter import StepMeter
 from stages.pretrain.tasks import accuracies
@@ -33,9 +33,10 @@ REPORT_S = 2.0
 def train(job: dict[str, Any]) -> None:
     """Train the model a job describes (see `stages.pretrain.run`) and report its metrics."""
     config = Config.model_validate(job["config"])
-    data, heldout = TrainingSet(config, job), heldout_sets(job)
+    data = TrainingSet(config, folders_of(job["tokens"]), job["seed"])
+    heldout = heldout_sets(config, folders_of(job["heldout"]))
     with contextlib.ExitStack() as stack:
-        worker = Worker(config, job, stack.enter_context(_watch(config, job)))
+        worker = Worker(config, job, data, stack.enter_context(_watch(config, job)))
         meter = StepMeter(
             worker.shape, config.sequence_length, worker.precision, worker.world, worker.device,
             worker.exchanges,
@@ -53,7 +54,7 @@ def train(job: dict[str, Any]) -> None:
             begun = meter.begin()
             rate = worker.set_learning_rate()
             with worker.working("reading a batch"), meter.reading():
-                batch = worker.batch(data)
+                batch = worker.batch()
             rows = worker.tensors(batch)
             own_predicted = worker.passes.predicted(rows)
             predicted = sum_over_ranks(own_predicted)
@@ -65,7 +66,7 @@ def train(job: dict[str, Any]) -> None:
             seconds = time.monotonic() - begun
             measured = meter.numbers(config.batch_tokens, seconds)
             if config.evaluates_at(worker.step + 1):
-                measured |= worker.evaluate(batch, data, heldout)
+                measured |= worker.evaluate(batch, heldout)
                 stopping.saw(worker.step, measured[HELDOUT])
             journal.write(
                 worker.step, loss=seen.loss, learning_rate=rate, tokens=worker.tokens,

@@ -12,6 +12,7 @@ from cluster.trainer import run_workers
 from model.config import ModelConfig
 from stages.pretrain import Config
 from stages.pretrain.checks import check_tokens, shape_of, totals_of
+from stages.pretrain.data import TrainingSet
 from stages.pretrain.loop import train
 from stages.pretrain.tasks import encoded_tasks
 from stages.stage import Context, Inputs, Metrics
@@ -22,12 +23,13 @@ from stages.tune.sinks import check_reporting
 
 def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
     """Train a decoder on tokens; writes a Hugging Face folder, the log and TensorBoard events."""
-    sources, start = _sources(inputs, context), inputs.get("start")
-    check_tokens(config, list(sources.values()), inputs.get("tokenizer"), start)
-    totals = [totals_of(tokens) for tokens in sources.values()]
+    tokens, start = _tokens(config, inputs), inputs.get("start")
+    check_tokens(config, list(tokens.values()), inputs.get("tokenizer"), start)
+    totals = [totals_of(artifact) for artifact in tokens.values()]
     shape = shape_of(config, max(total["vocabulary_size"] for total in totals), start)
     check_reporting(config.metrics)
     tasks = encoded_tasks(config, _tokenizer_folder(inputs), context.seed)
+    epochs = TrainingSet(config, _folders(tokens, "train"), context.seed).epochs()
     checkpoints = Folder(checkpoints_of(context), context.scratch / "fetched")
     _check_checkpoints(config, shape, checkpoints)
     context.connect()
@@ -36,9 +38,9 @@ def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
         {
             "config": config.model_dump(mode="json"),
             "shape": shape.model_dump(),
-            "tokens": _folders(sources, "train"),
-            "heldout": _folders(sources, "heldout"),
             "tasks": tasks,
+            "tokens": {name: str(path) for name, path in _folders(tokens, "train").items()},
+            "heldout": {name: str(path) for name, path in _folders(tokens, "heldout").items()},
             "start": str(start.path.resolve()) if start else None,
             "scratch": str(context.scratch.resolve()),
             "checkpoints": checkpoints.url,
@@ -55,7 +57,7 @@ def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
     heldout_bytes = sum(total["heldout_bytes"] for total in totals)
     tokens_per_byte = sum(total["heldout_tokens"] for total in totals) / heldout_bytes
     bits = metrics["heldout_loss"] / math.log(2) * tokens_per_byte
-    return metrics | {"heldout_bits_per_byte": bits}
+    return metrics | {"heldout_bits_per_byte": bits, "epochs": epochs}
 
 
 def checkpoints_of(context: Context) -> str:
@@ -102,12 +104,12 @@ def _tokenizer_folder(inputs: Inputs) -> Path:
     return named.path if named is not None else first.file("tokenizer")
 
 
-def _sources(inputs: Inputs, context: Context) -> dict[str, Artifact]:
+def _tokens(config: Config, inputs: Inputs) -> dict[str, Artifact]:
     """The tokens by the names that the recipe gives them, in its order."""
     tokens = inputs["tokens"]
-    several = tokens if isinstance(tokens, list) else [tokens]
-    return {context.names.get(artifact.id, artifact.id): artifact for artifact in several}
+    several: list[Artifact] = tokens if isinstance(tokens, list) else [tokens]
+    return dict(zip(config.tokens_names, several, strict=True))
 
 
-def _folders(sources: dict[str, Artifact], split: str) -> dict[str, str]:
-    return {name: str(tokens.file(split).resolve()) for name, tokens in sources.items()}
+def _folders(tokens: dict[str, Artifact], split: str) -> dict[str, Path]:
+    return {name: artifact.file(split).resolve() for name, artifact in tokens.items()}

@@ -24,10 +24,11 @@ from model.flops import Precision
 from model.moe import balance_experts
 from model.schedule import learning_rate
 from stages.pretrain import DECAY_FRACTION, Config
-from stages.pretrain.data import TrainingSet
+from stages.pretrain.data import HeldoutText, TrainingSet
 from stages.pretrain.evaluation import heldout_losses, losses_by_source
 from stages.pretrain.tasks import Question, accuracies
-from stages.text.token_shards import TokenBatch, TokenShards
+from stages.text.token_shards import TokenBatch
+from stages.tune.checkpoint import Checkpoint
 from stages.tune.decoder import Rows, TrainedDecoder
 from stages.tune.engine import client_optimizer, divided, start_engine
 from stages.tune.exchange_clock import ExchangeClock
@@ -57,8 +58,10 @@ class Seen:
 class Worker:
     """One worker's model, engine and counts: made anew, or taken up from the newest checkpoint."""
 
-    def __init__(self, config: Config, job: dict[str, Any], watch: Watch) -> None:
-        self.config = config
+    def __init__(
+        self, config: Config, job: dict[str, Any], data: TrainingSet, watch: Watch
+    ) -> None:
+        self.config, self.data = config, data
         self._watch = watch
         self.seed: int = job["seed"]
         self.scratch = Path(job["scratch"])
@@ -99,8 +102,13 @@ class Worker:
         self.exchanges = ExchangeClock(self.device)
         self.clock = WorkClock(self.exchanges)
         self.stragglers = Stragglers(self.world, config.watch.slow_ratio, self.mesh.pipeline)
-        self._take_up(self.memory.take_up(lambda c: config.shares_course(c.step, c.state["steps"])))
+        self._take_up(self.memory.take_up(self._fits))
         self.resumed = self.step
+
+    def _fits(self, checkpoint: Checkpoint) -> bool:
+        """Whether this run had, up to the checkpoint, its learning rates and its data."""
+        step, steps = checkpoint.step, checkpoint.state["steps"]
+        return self.config.shares_course(step, steps) and self.data.shares_order(step, steps)
 
     def _accelerate(self, model: TrainedDecoder) -> None:
         """Compile layers, and let them multiply in float8, as the config says."""
@@ -142,26 +150,20 @@ class Worker:
             yield
         self.beat(f"what follows {doing}")
 
-    def batch(self, data: TrainingSet) -> TokenBatch:
+    def batch(self) -> TokenBatch:
         """This rank's rows of the step's batch, which is another one after data was skipped."""
-        number = batch_number(self.step, self.skips)
-        config = self.config
-        return data.batch(
-            number, config.rows, config.sequence_length, self.seed,
-            self.mesh.data_rank, self.mesh.data,
-        )  # fmt: skip
+        mesh = self.mesh
+        return self.data.batch(self.step, self.skips, mesh.data_rank, mesh.data)
 
-    def evaluate(
-        self, batch: TokenBatch, data: TrainingSet, heldout: Mapping[str, TokenShards]
-    ) -> dict[str, float]:
+    def evaluate(self, batch: TokenBatch, heldout: Mapping[str, HeldoutText]) -> dict[str, float]:
         """Held-out losses, accuracies of the tasks, and the loss of the batch's rows by source
         where there are several.
         """
         found = heldout_losses(self, heldout) | accuracies(self, self.tasks)
-        if len(data.names) > 1:
-            number, mesh = batch_number(self.step, self.skips), self.mesh
-            rows = data.row_sources(number, self.seed, mesh.data_rank, mesh.data)
-            found |= losses_by_source(self, batch, rows, data.names)
+        if len(self.data.names) > 1:
+            mesh = self.mesh
+            rows = self.data.row_sources(self.step, self.skips, mesh.data_rank, mesh.data)
+            found |= losses_by_source(self, batch, rows, self.data.names)
         self.clock.take()  # not this step's work
         return found
 
@@ -226,9 +228,7 @@ class Worker:
                 f"{failed}, after {len(self.skips)} rollbacks: the run diverges; lower "
                 "learning_rate, warm up longer, or look at events.jsonl for the reasons"
             )
-        state = self.memory.go_back(
-            lambda c: c.step <= before and config.shares_course(c.step, c.state["steps"])
-        )
+        state = self.memory.go_back(lambda c: c.step <= before and self._fits(c))
         if state is None:
             raise UserError(
                 f"{failed}, and there is no checkpoint at or before step {before} to go back to: "
@@ -269,6 +269,7 @@ class Worker:
             "loss": self.loss,
             "skipped_steps": self.skipped,
             "rollbacks": len(self.skips),
+            "skips": self.skips,
             "slow_ranks": sorted(self.stragglers.named),
             "tokens_per_second": trained / max(seconds, 1e-9),
         }

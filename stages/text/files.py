@@ -8,7 +8,6 @@ file's damage: what was committed stays, and the same command goes on.
 from __future__ import annotations
 
 import glob
-import hashlib
 import io
 import re
 import tempfile
@@ -19,13 +18,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from cluster.errors import UserError
+from stages.text.file_hashes import file_hashes
 
 PAUSES_S = (1.0, 4.0, 16.0, 60.0)
 """Between the tries of one range."""
 BLOCK_BYTES = 8 << 20
-_WHOLE_FILE_BYTES = 64 << 20
-_SAMPLES = 64
-_SAMPLE_BYTES = 1 << 20
 _MARKS = ("ETag", "etag", "md5Hash", "checksum", "LastModified", "last_modified", "mtime")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
@@ -267,16 +264,6 @@ def fingerprint(files: Sequence[FileInfo]) -> list[list[Any]]:
 
     A local file's mark is its hash, a remote one's what its store says of it (such as an ETag).
     """
-    return [[f.name, f.size, f.mark if is_remote(f.url) else file_hash(Path(f.url))] for f in files]
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of the file; of 64 evenly spaced mebibytes where it is larger than that."""
-    digest, size = hashlib.sha256(), path.stat().st_size
-    with path.open("rb") as file:
-        if size <= _WHOLE_FILE_BYTES:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        for sample in range(_SAMPLES):
-            file.seek((size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
-            digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()
+    local = [Path(file.url) for file in files if not is_remote(file.url)]
+    hashes = iter(file_hashes(local))
+    return [[f.name, f.size, f.mark if is_remote(f.url) else next(hashes)] for f in files]

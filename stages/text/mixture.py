@@ -1,113 +1,116 @@
-"""Several folders of token shards read as one training set, in shares that may change on the way.
+"""What a training reads of its sources: weights or epochs, caps, and phases that change them.
 
-A mixture is arithmetic, like the order within a folder: which source the run's sample n comes from,
-and which of that source's samples it is, follows from n, the seed and the phases alone. Samples are
-dealt in blocks: a block's places are permuted, and each source gets its share of them, so shares
-hold in every block and any worker finds any sample without reading the others. A phase (annealing
-to better text at the end, say) begins a new deal and goes on where each source had stopped.
+    mixture:
+      weights: {"*": 0.7, books: 0.3}         # from the first step on
+      epochs: {handbook: 2}                   # instead of a weight: so many passes, exactly
+      phases:
+        - {begin: decay, weights: {books: 0.6, crawl: 0.4}}          # the annealing phase
+      max_epochs: 4                           # over any one source in the whole run
+      caps: {books: 8}                        # its own, instead
+
+A source is called as in the corpus stage. Of several tokens artifacts, `web` means all of the
+artifact that the recipe calls web, and `web/books` one source of it. "*" is every source. A name
+that stands for several means those that no more exact name is given for; they share by size.
+
+Only the schema is here; `stages.text.data_plan` turns it into an order of samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping
+from typing import Any, Literal
 
-import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cluster.errors import UserError
-from stages.text.permutation import permute
-from stages.text.token_shards import TokenBatch, TokenShards
-
-BLOCK = 1024
-"""Samples in a deal: shares are held to a thousandth."""
+ALL = "*"
 
 
-@dataclass(frozen=True)
-class Deal:
-    """From sample `begin` on, sources get these shares (they are normalised)."""
-
-    begin: int
-    shares: tuple[float, ...]
-
-    def counts(self) -> list[int]:
-        """Places of a block for each source, by largest remainder; they sum to BLOCK."""
-        total = sum(self.shares)
-        exact = [share / total * BLOCK for share in self.shares]
-        counts = [int(part) for part in exact]
-        order = sorted(range(len(exact)), key=lambda s: counts[s] - exact[s])
-        for source in order[: BLOCK - sum(counts)]:
-            counts[source] += 1
-        return counts
-
-
-class Mixture:
-    """Batches from several sources; has `TokenShards.batch`'s signature and promises."""
-
-    def __init__(self, sources: Sequence[TokenShards], deals: Sequence[Deal]) -> None:
-        for deal in deals:
-            if len(deal.shares) != len(sources):
-                raise UserError(
-                    f"a mixture has {len(deal.shares)} shares for {len(sources)} tokens artifacts: "
-                    "give one each, in the same order"
-                )
-        self.sources = list(sources)
-        self.deals = sorted(deals, key=lambda deal: deal.begin)
-
-    def place(self, sample: int, seed: int) -> tuple[int, int]:
-        """(source, which of its samples) of one of the run's samples."""
-        used = [0] * len(self.sources)
-        for deal, following in zip(self.deals, [*self.deals[1:], None], strict=True):
-            if following is None or sample < following.begin:
-                source, number = _dealt(deal, sample - deal.begin, seed)
-                return source, used[source] + number
-            for source, count in enumerate(_reached(deal, following.begin - deal.begin)):
-                used[source] += count
-        raise AssertionError("the last deal has no end")
-
-    def row_sources(
-        self, step: int, rows: int, seed: int, rank: int = 0, world: int = 1
-    ) -> np.ndarray:
-        """The source of each of this rank's rows, int64 [rows]."""
-        samples = _samples(step, rows, rank, world)
-        return np.asarray([self.place(sample, seed)[0] for sample in samples], dtype=np.int64)
-
-    def batch(
-        self, step: int, rows: int, length: int, seed: int, rank: int = 0, world: int = 1
-    ) -> TokenBatch:
-        """The batch of a step: a pure function of (seed, step, rows, length) and the deals."""
-        samples = _samples(step, rows, rank, world)
-        shape = (len(samples), length)
-        batch = TokenBatch(*(np.empty(shape, dtype=np.int64) for _ in range(3)))
-        for row, sample in enumerate(samples):
-            source, number = self.place(sample, seed)
-            one = self.sources[source].batch(number, 1, length, seed)
-            batch.input_ids[row], batch.labels[row] = one.input_ids[0], one.labels[0]
-            batch.document_ids[row] = one.document_ids[0]
-        return batch
-
-
-def _samples(step: int, rows: int, rank: int, world: int) -> range:
-    """The run's samples that are a rank's contiguous rows of a step."""
-    return range(step * rows + rank * rows // world, step * rows + (rank + 1) * rows // world)
-
-
-def _dealt(deal: Deal, sample: int, seed: int) -> tuple[int, int]:
-    """(source, number) of the deal's sample, numbers counted from the deal's begin."""
-    block, place = divmod(sample, BLOCK)
-    position = permute(place, BLOCK, (seed, deal.begin, block))
-    for source, count in enumerate(deal.counts()):
-        if position < count:
-            return source, block * count + position
-        position -= count
-    raise AssertionError("counts sum to BLOCK")
-
-
-@lru_cache(maxsize=64)
-def _reached(deal: Deal, samples: int) -> tuple[int, ...]:
-    """How far into each source a deal of so many samples reaches.
-
-    A block broken off has left gaps in a source's numbers; the next deal starts behind them.
+class Shares(BaseModel):
+    """How the samples of a stretch of the run are shared out. A source that is not named is not
+    read in it.
     """
-    blocks = -(-samples // BLOCK)
-    return tuple(blocks * count for count in deal.counts())
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    weights: dict[str, float] = Field(default_factory=lambda: {ALL: 1.0})
+    """Source -> its part of what `epochs` leaves; any positive numbers."""
+    epochs: dict[str, float] = Field(default_factory=dict)
+    """Source -> passes over it in this stretch."""
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Shares:
+        if not self.weights:
+            raise ValueError(
+                "`weights` names no source: name one at least, or '*' for all that `epochs` does "
+                "not name"
+            )
+        for name, number in (*self.weights.items(), *self.epochs.items()):
+            if not 0 < number < float("inf"):
+                raise ValueError(
+                    f"{name!r} has {number:g}: give a positive number, or leave out the source"
+                )
+        if both := set(self.weights) & set(self.epochs):
+            raise ValueError(f"{min(both)!r} has both a weight and epochs: give one of them")
+        return self
+
+
+class Phase(Shares):
+    """From a step on, other shares: annealing on better text at the end, say."""
+
+    begin: int | Literal["decay"] = "decay"
+    """A step, or where the learning rate of a warmup-stable-decay run begins to fall."""
+
+
+class Mixture(Shares):
+    """The shares from the first step on, what follows them, and how often a source may be read."""
+
+    phases: list[Phase] = Field(default_factory=list)
+    max_epochs: float = Field(default=4.0, gt=0)
+    """Passes over any one source in the whole run; up to four, repeated data is worth nearly as
+    much as new data (Muennighoff et al. 2023, arXiv:2305.16264)."""
+    caps: dict[str, float] = Field(default_factory=dict)
+    """Source -> its own cap, instead of `max_epochs`."""
+    tokens: tuple[str, ...] = ()
+    """Of several tokens, their names, filled in: weights say nothing without them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_its_sources(cls, written: Any) -> Any:
+        if isinstance(written, list | tuple):
+            raise ValueError(
+                f"found {list(written)}, expected the sources by name: {{weights: {{web: 0.7, "
+                "books: 0.3}}"
+            )
+        unknown = set(written) - set(cls.model_fields) if isinstance(written, Mapping) else set()
+        if unknown and all(isinstance(written[name], int | float) for name in unknown):
+            said = ", ".join(f"{name}: {written[name]}" for name in sorted(map(str, unknown)))
+            raise ValueError(f"found {said}: write sources under weights: {{{said}}}")
+        return written
+
+    @model_validator(mode="after")
+    def _caps_are_positive(self) -> Mixture:
+        for name, cap in self.caps.items():
+            if not cap > 0:
+                raise ValueError(
+                    f"caps gives {name!r} {cap:g} epochs: give a positive number, or leave the "
+                    "source out of weights"
+                )
+        return self
+
+    def stretches(self, decay_start: int) -> list[tuple[int, Shares]]:
+        """(first step, shares from there on), in order; phases must begin at rising steps."""
+        found: list[tuple[int, Shares]] = [(0, self)]
+        for phase in self.phases:
+            found.append((decay_start if phase.begin == "decay" else phase.begin, phase))
+        begins = [begin for begin, _ in found]
+        if begins != sorted(set(begins)):
+            raise ValueError(
+                f"the mixture and its phases begin at steps {begins}: give rising steps after 0"
+            )
+        return found
+
+    def names(self) -> set[str]:
+        """Every name in it that must be a source's."""
+        found = set(self.caps)
+        for shares in (self, *self.phases):
+            found |= set(shares.weights) | set(shares.epochs)
+        return found - {ALL}

@@ -5,10 +5,8 @@ vocabulary needs it), `tokens-00000.starts.npy` (int64: where each document begi
 `tokens-00000.ids.txt` (their ids, one a line), and `index.json`, which lists them. Every document
 ends with the end-of-text token. A shard holds documents of one source.
 
-The shards are read as one long sequence cut into fixed windows. Each epoch visits every window
-once, in an order given by a keyed permutation of the window's number, so nothing is shuffled,
-stored or iterated: sample k of the run is found in constant time, by any worker. With a `DataPlan`
-the sources are mixed by weights and phases, in constant time too.
+The shards are read as one long sequence cut into fixed windows; `stages.text.data_plan` says in
+which order.
 """
 
 from __future__ import annotations
@@ -24,8 +22,7 @@ from typing import Any
 import numpy as np
 
 from cluster.errors import UserError
-from stages.text.data_plan import DataPlan, SourceRange
-from stages.text.permutation import permute
+from stages.text.data_plan import DataPlan, Source
 
 INDEX = "index.json"
 IGNORED_LABEL = -100
@@ -145,7 +142,7 @@ class TokenShards:
         self.tokens: int = index["tokens"]
         self.documents: int = index["documents"]
         dtype = np.dtype(index["dtype"])
-        self.ranges = _ranges(index["shards"])
+        self.sources = _sources(index["shards"])
         self._names: list[str] = [shard["name"] for shard in index["shards"]]
         self._origins: list[str] = [shard.get("origin", "") for shard in index["shards"]]
         self._data = [
@@ -184,47 +181,16 @@ class TokenShards:
             at, shard = end, shard + 1
         return tokens, documents
 
-    def packed_share(self, length: int, planned: bool = False) -> float:
-        """The share of all tokens that windows of this length hold (`planned`: cut by source)."""
-        cut = sum(r.windows(length) for r in self.ranges) if planned else self.windows(length)
-        return cut * length / self.tokens
+    def packed_share(self, length: int, by_source: bool = False) -> float:
+        """The share of all tokens that windows of this length hold, cut by source or not."""
+        windows = [source.windows(length) for source in self.sources]
+        return (sum(windows) if by_source else self.windows(length)) * length / self.tokens
 
-    def window_starts(
-        self, step: int, rows: int, length: int, seed: int, plan: DataPlan | None = None
-    ) -> np.ndarray:
-        """Where each row of a step begins in the whole sequence, int64 [rows]."""
-        if plan is not None:
-            first = step * rows
-            return np.asarray([plan.start(first + row) for row in range(rows)], dtype=np.int64)
-        count = self.windows(length)
-        sample = np.arange(step * rows, (step + 1) * rows, dtype=np.int64)
-        epoch, number = sample // count, sample % count
-        starts = [
-            permute(int(n), count, (seed, int(e))) for n, e in zip(number, epoch, strict=True)
-        ]
-        return np.asarray(starts, dtype=np.int64) * length
-
-    def batch(
-        self,
-        step: int,
-        rows: int,
-        length: int,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
-        plan: DataPlan | None = None,
-    ) -> TokenBatch:
-        """The batch of a step: a pure function of (seed, step, rows, length) or, with a plan made
-        for the same rows, length and seed, of the plan and the step.
-
-        With `world` > 1 only this `rank`'s contiguous rows are read: the ranks' parts, one after
-        the other, are the batch of one rank.
-        """
-        starts = self.window_starts(step, rows, length, seed, plan)
-        starts = starts[rank * rows // world : (rank + 1) * rows // world]
+    def read(self, starts: Sequence[int], length: int) -> TokenBatch:
+        """The windows that begin at these tokens of the whole sequence, as rows."""
         shape = (len(starts), length)
         batch = TokenBatch(*(np.empty(shape, dtype=np.int64) for _ in range(3)))
-        for row, start in enumerate(starts.tolist()):
+        for row, start in enumerate(starts):
             tokens, documents = self.span(start, start + length + 1)
             same = documents[1:] == documents[:-1]
             batch.input_ids[row] = tokens[:-1]
@@ -232,23 +198,31 @@ class TokenShards:
             batch.document_ids[row] = documents[:-1]
         return batch
 
-    def trace(
-        self,
-        step: int,
-        row: int,
-        position: int,
-        rows: int,
-        length: int,
-        seed: int,
-        plan: DataPlan | None = None,
-    ) -> Place:
-        """The document, and the token in it, behind one position of one batch."""
-        start = int(self.window_starts(step, rows, length, seed, plan)[row]) + position
-        shard = int(np.searchsorted(self._shard_ends, start, side="right")) - 1
-        inside = start - int(self._shard_ends[shard])
+    def window_starts(self, step: int, rows: int, length: int, seed: int) -> list[int]:
+        """Where each row of a step begins, where the whole folder is read epoch after epoch."""
+        self.windows(length)
+        plan = DataPlan.of_one(self.tokens, length, rows, seed)
+        return [plan.start(step, row)[1] for row in range(rows)]
+
+    def batch(
+        self, step: int, rows: int, length: int, seed: int, rank: int = 0, world: int = 1
+    ) -> TokenBatch:
+        """The batch of a step of a run over the whole folder: a pure function of (seed, step,
+        rows, length).
+
+        With `world` > 1 only this `rank`'s contiguous rows are read: the ranks' parts, one after
+        the other, are the batch of one rank.
+        """
+        starts = self.window_starts(step, rows, length, seed)
+        return self.read(starts[rank * rows // world : (rank + 1) * rows // world], length)
+
+    def locate(self, token: int) -> Place:
+        """The document behind one token of the whole sequence."""
+        shard = int(np.searchsorted(self._shard_ends, token, side="right")) - 1
+        inside = token - int(self._shard_ends[shard])
         number = int(np.searchsorted(self._starts[shard], inside, side="right")) - 1
-        token = inside - int(self._starts[shard][number])
-        return Place(self._ids(shard)[number], token, self._origins[shard])
+        within = inside - int(self._starts[shard][number])
+        return Place(self._ids(shard)[number], within, self._origins[shard])
 
     def _ids(self, shard: int) -> list[str]:
         if shard not in self._known_ids:
@@ -257,18 +231,18 @@ class TokenShards:
         return self._known_ids[shard]
 
 
-def _ranges(shards: Sequence[dict[str, Any]]) -> list[SourceRange]:
+def _sources(shards: Sequence[dict[str, Any]]) -> list[Source]:
     """Each source's place in the sequence; one named "" where the shards do not say."""
-    ranges: list[SourceRange] = []
+    found: list[Source] = []
     start = 0
     for shard in shards:
-        source, tokens = shard.get("source", ""), shard["tokens"]
-        if ranges and ranges[-1].name == source:
-            ranges[-1] = SourceRange(source, ranges[-1].start, ranges[-1].tokens + tokens)
+        name, tokens = shard.get("source", ""), shard["tokens"]
+        if found and found[-1].name == name:
+            found[-1] = Source(name, 0, found[-1].start, found[-1].tokens + tokens)
         else:
-            ranges.append(SourceRange(source, start, tokens))
+            found.append(Source(name, 0, start, tokens))
         start += tokens
-    return ranges
+    return found
 
 
 def join_shards(folders: Sequence[Path], out: Path) -> TokenShards:

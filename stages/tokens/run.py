@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -18,6 +19,7 @@ from typing import cast
 from cluster import session
 from cluster.errors import UserError
 from cluster.stream import stream
+from cluster.took import TOOK, Clock, total
 from model.tokenizer import Tokenizer
 from stages.stage import Context, Inputs, Metrics, StageConfig, one
 from stages.text.documents import Document, document_files, read_file, source_name
@@ -34,7 +36,8 @@ def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     source = one(inputs, "tokenizer").path
     tokenizer = Tokenizer.load(source)
     files = document_files(one(inputs, "corpus").path)
-    done = _encode(files, source, config, context)
+    begun = time.time()
+    done, workers = _encode(files, source, config, context)
     totals: Metrics = {"vocabulary_size": tokenizer.vocabulary_size}
     for split in SPLITS:
         shards = join_shards([folder / split for folder in done], context.out / split)
@@ -47,11 +50,17 @@ def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
         source, context.out / "tokenizer", ignore=shutil.ignore_patterns("manifest.json")
     )
     (context.out / "index.json").write_text(json.dumps(totals, indent=1), encoding="utf-8")
-    return totals | {"bytes_per_token": round(totals["train_bytes"] / totals["train_tokens"], 4)}
+    work = total([folder / TOOK for folder in done], workers, begun)
+    return totals | {
+        "bytes_per_token": round(totals["train_bytes"] / totals["train_tokens"], 4),
+        "work": {"workers": workers, "files": work},
+    }
 
 
-def _encode(files: Sequence[Path], tokenizer: Path, config: Config, context: Context) -> list[Path]:
-    """The folder of each file's shards, made now or by a run before."""
+def _encode(
+    files: Sequence[Path], tokenizer: Path, config: Config, context: Context
+) -> tuple[list[Path], int]:
+    """(the folder of each file's shards, made now or by a run before; how many actors worked)."""
     waiting = [file for file in files if not (context.scratch / file.stem).exists()]
     workers = 0
     if config.workers != 0 and len(waiting) > 1:
@@ -61,7 +70,7 @@ def _encode(files: Sequence[Path], tokenizer: Path, config: Config, context: Con
     weights = [float(file.stat().st_size) for file in waiting]
     for count, _ in enumerate(stream(make, waiting, workers, weights)):
         context.progress(len(files) - len(waiting) + count + 1, len(files), "files")
-    return [context.scratch / file.stem for file in files]
+    return [context.scratch / file.stem for file in files], workers
 
 
 class FileEncoder:
@@ -74,7 +83,7 @@ class FileEncoder:
 
     def __call__(self, file: Path) -> str:
         """Commit the shards of both splits; returns the folder's name."""
-        temporary = self.out / f"{file.stem}.part-{os.getpid()}"
+        clock, temporary = Clock(), self.out / f"{file.stem}.part-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         writers = {
             split: TokenWriter(
@@ -92,6 +101,7 @@ class FileEncoder:
         for writer in writers.values():
             writer.close()
         (temporary / "sizes.json").write_text(json.dumps(sizes))
+        clock.write(temporary / TOOK)
         temporary.rename(self.out / file.stem)
         return file.stem
 

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster import stream
+from stages.corpus import run as corpus_run_module
 from stages.text.documents import read_documents
 from tests.chaos.corpus_run import payload, run_stage, write_crawl
 from tests.stages.test_cli import ROOT
@@ -107,10 +109,17 @@ def test_killed_actors_are_replaced_and_the_bytes_stay(
 
 @pytest.mark.chaos
 @pytest.mark.dist
-@pytest.mark.parametrize("workers", [1, 4, 8])
-def test_any_number_of_actors_gives_the_same_bytes(
-    tmp_path: Path, ray_session: None, workers: int
+@pytest.mark.parametrize(("workers", "bundles"), [(1, 8), (2, 1), (2, 100), (4, 8), (8, 8)])
+def test_any_number_of_actors_and_any_block_size_give_the_same_bytes(
+    tmp_path: Path,
+    ray_session: None,
+    workers: int,
+    bundles: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """`bundles` for each worker are the blocks of Ray Data: ten units in two, or each its own."""
+    monkeypatch.setattr(stream, "_BUNDLES_PER_WORKER", bundles)
+    monkeypatch.setattr(corpus_run_module, "FEW_DOCUMENTS", 0)  # every later step in actors too
     crawl = write_crawl(tmp_path / "crawl")
     run_stage(crawl, tmp_path / "whole")
     run_stage(crawl, tmp_path / "many", workers=workers)

@@ -26,8 +26,8 @@ def train(job: dict[str, Any]) -> None:
     """Train, noting a hash of every row that this rank read, by step."""
     read = Worker.batch
 
-    def noted(worker: Worker, shards: Any) -> Any:
-        batch = read(worker, shards)
+    def noted(worker: Worker) -> Any:
+        batch = read(worker)
         note = worker.scratch / f"rows-{worker.mesh.data}-{worker.mesh.data_rank}.jsonl"
         rows = [hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in batch.input_ids]
         with note.open("a") as file:
@@ -73,9 +73,9 @@ def in_forward(change: Callable[[Worker, torch.Tensor], torch.Tensor]) -> None:
     summed_loss, read = decoder.summed_loss, Worker.batch
     running: list[Worker] = []
 
-    def noted(worker: Worker, data: Any) -> Any:
+    def noted(worker: Worker) -> Any:
         running[:] = [worker]
-        return read(worker, data)
+        return read(worker)
 
     def changed(*inputs: Any) -> torch.Tensor:
         loss = summed_loss(*inputs)

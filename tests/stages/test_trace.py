@@ -21,10 +21,20 @@ from stages.trace import Tracer
 from tests.stages.corpus.crawl import english, sample_crawl
 
 RUN = {"tokens": "t", "sequence_length": 64, "batch_tokens": 256, "steps": 40}
-MIXED = RUN | {"tokens": ["t", "u"], "mixture": [1.0, 3.0]}
+MIXED = RUN | {
+    "tokens": ["t", "u"],
+    "mixture": {
+        "weights": {"t": 1, "u/more": 1, "u/crawl0": 1},
+        "phases": [{"begin": 30, "weights": {"u/more": 1}}],
+        "max_epochs": 99,
+    },
+}
+SKIPS = [{"first": 2, "last": 4, "back_to": 2}]
 
 
-def put(store: LocalStore, folder: Path, kind: str, config: Any, **parents: Any) -> Artifact:
+def put(
+    store: LocalStore, folder: Path, kind: str, config: Any, skips: Any = (), **parents: Any
+) -> Artifact:
     return store.put(
         folder,
         {
@@ -35,7 +45,8 @@ def put(store: LocalStore, folder: Path, kind: str, config: Any, **parents: Any)
                 for name, found in parents.items()
             },
             "seed": 17,
-            "trajectory": "t", "metrics": {}, "seconds": 0.0, "cost": 0.0, "energy_kwh": 0.0,
+            "trajectory": "t", "metrics": {"skips": list(skips)}, "seconds": 0.0, "cost": 0.0,
+            "energy_kwh": 0.0,
         },
     )  # fmt: skip
 
@@ -48,7 +59,8 @@ def context(folder: Path) -> Context:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
-    """A crawl, its corpus, tokenizer, tokens, and two runs on them: one of a mixture."""
+    """A crawl, its corpus, tokenizer, tokens, and two runs on them: one of a mixture, which left
+    batches out."""
     folder = tmp_path_factory.mktemp("trace")
     store = LocalStore(folder / "runs")
     crawl = put(store, sample_crawl(folder / "crawl"), "examples", {})
@@ -70,7 +82,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
     encoded = put(store, work.out, "tokens", {}, corpus=texts, tokenizer=tokenizer)
     for number, (run, parents) in enumerate(((RUN, [encoded]), (MIXED, [encoded, encoded]))):
         (folder / f"run{number}").mkdir()
-        put(store, folder / f"run{number}", "checkpoint", run, tokens=parents)
+        skips = SKIPS if number else []
+        put(store, folder / f"run{number}", "checkpoint", run, skips, tokens=parents)
     return store
 
 
@@ -82,7 +95,7 @@ def test_every_token_leads_to_its_record(store: LocalStore, mixed: bool) -> None
     tokenizer = Tokenizer.load(store.get(tokens_of).path / "tokenizer")
     seen, slowest = set(), 0.0
     for step in (0, 7, 39):
-        batch = (tracer.mixture or tracer.shards[0]).batch(step, 4, 64, 17)
+        batch = tracer.data.batch(step, SKIPS if mixed else ())
         for row, position in ((0, 0), (1, 13), (2, 40), (3, 63)):
             begun = time.perf_counter()
             trace = tracer.trace(step, row, position)
@@ -115,5 +128,5 @@ def test_places_outside_the_run_are_said(store: LocalStore) -> None:
 def test_shards_say_which_file_of_the_corpus_they_hold(store: LocalStore) -> None:
     encoded = store.get(next(i for i in store.ids() if i.startswith("tokens")))
     shards = TokenShards(encoded.file("train"))
-    assert [r.name for r in shards.ranges] == ["crawl0", "more"]
-    assert shards.trace(0, 0, 0, 4, 64, 17).origin == "documents-00000.parquet"
+    assert [source.name for source in shards.sources] == ["crawl0", "more"]
+    assert shards.locate(0).origin == "documents-00000.parquet"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import resource
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -176,3 +177,18 @@ def test_a_file_that_goes_away_or_changes_is_a_clear_error(
     again = True
     paths[1].write_bytes(kept)
     assert run(context, tmp_path)["kept"] == 3
+
+
+def test_a_disk_that_refuses_is_no_fault_of_the_page(tmp_path: Path, context: Context) -> None:
+    """What cannot be written ends the run; nothing is quarantined or half kept for it."""
+    records = [record(f"http://{n}.org/", html(english(n))) for n in range(30)]
+    path = write_warc(tmp_path / "a.warc.gz", records)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 10, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            run(context, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((context.scratch / "units").iterdir()) == []
+    assert run(context, path) == {"kept": 30, "in": 30}

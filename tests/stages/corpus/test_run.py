@@ -6,19 +6,27 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from rich.console import Console
 
 from cluster.artifact import Artifact
 from cluster.errors import UserError
+from cluster.storage import LocalStore
 from stages.corpus import STAGE, Config
 from stages.corpus import run as corpus_run
 from stages.corpus.unit import UnitWorker
+from stages.pipeline import run_recipe
+from stages.recipe import load_recipe
 from stages.stage import Context
 from stages.tasks.problem import Problem, write_problems
+from stages.text import file_hashes
 from stages.text.documents import read_documents
+from tests.opened_files import opened_below
 from tests.stages.corpus.crawl import english, html, record, sample_crawl, write_warc
 
 Dress = Callable[..., Artifact]
@@ -266,3 +274,36 @@ def test_the_order_in_which_workers_take_units_and_files_changes_no_byte(
     monkeypatch.setattr(corpus_run, "stream", in_any_order)
     STAGE.run(config, inputs, shuffled)
     assert bytes_of(shuffled.out) == bytes_of(whole.out)
+
+
+def test_a_rerun_of_a_finished_stage_reads_nothing(
+    inputs: dict[str, list[Artifact]], tmp_path: Path
+) -> None:
+    """Killed after its last unit of work and before it was published: the sources are not opened,
+    and other content under their names would not be seen.
+    """
+    first, again = fresh(tmp_path / "run"), fresh(tmp_path / "again")
+    STAGE.run(CONFIG, inputs, first)
+    crawl = inputs["crawls"][0].path
+    for path in crawl.iterdir():
+        path.write_bytes(bytes(path.stat().st_size))
+    with opened_below(crawl) as opened, opened_below(first.scratch / "units") as units:
+        STAGE.run(CONFIG, inputs, replace(again, scratch=first.scratch))
+        assert opened == []
+        assert not any(path.endswith((".parquet", ".u64", ".npy")) for path in units)
+    assert bytes_of(again.out) == bytes_of(first.out)
+
+
+def test_a_finished_recipe_opens_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(file_hashes, "SETTLED_S", 0.0)
+    crawl = sample_crawl(tmp_path / "crawl")
+    stages = {"corpus": {"stage": "corpus", "sources": [{"path": str(crawl)}], "workers": 0}}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({"name": "r", "stages": stages}))
+    store = LocalStore(tmp_path / "runs")
+    made = []
+    for _ in range(2):
+        with opened_below(crawl) as opened, (tmp_path / "log").open("w") as log:
+            recipe = load_recipe(str(tmp_path / "r.yaml"))
+            made.append(run_recipe(recipe, store, Console(file=log)).made)
+    assert made == [["corpus"], []] and opened == []

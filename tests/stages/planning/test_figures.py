@@ -24,8 +24,9 @@ LAPTOP = Machine(
 
 
 def figures_of(recipe: Recipe, store: Path) -> dict[str, Any]:
-    graph = build_graph(recipe, LocalStore(store), sources_needed=False)
-    return dict(plan_figures(recipe, graph, measure=lambda run: LAPTOP)["base"])
+    opened = LocalStore(store)
+    graph = build_graph(recipe, opened, sources_needed=False)
+    return dict(plan_figures(recipe, graph, opened, measure=lambda run: LAPTOP)["base"])
 
 
 def test_figures_of_tiny(tmp_path: Path) -> None:

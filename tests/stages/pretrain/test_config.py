@@ -23,14 +23,21 @@ def _config(**fields: object) -> Config:
         ({"parallel": {"workers": [3, 2]}}, "the smaller first|least, most"),
         ({"paralel": {}}, "paralel"),
         ({"train_tokens": 100}, "both steps .100. and train_tokens .100. are given"),
-        ({"mixture": [1, 1]}, r"mixture is \[1.0, 1.0\], expected 1 shares"),
-        ({"tokens": ["a", "b"], "mixture": [1, -1]}, "none negative"),
+        ({"mixture": [1, 1]}, r"found \[1, 1\], expected the sources by name: {weights: {web"),
+        ({"mixture": {"web": 0.7}}, r"found web: 0.7: write sources under weights: {web: 0.7}"),
+        ({"phases": [{"begin": 9}]}, "phases stands beside mixture: write it inside"),
         (
-            {"tokens": ["a", "b"], "phases": [{"begin": 9, "mixture": [1, 1]}] * 2},
+            {"tokens": ["a", "b"], "mixture": {"weights": {"a": 1, "c/books": 1}}},
+            r"mixture names 'c/books'; expected one of tokens \(a, b\), or NAME/SOURCE",
+        ),
+        ({"tokens": ["a", "a"]}, "one of them twice: give it a larger weight"),
+        ({"tokens": []}, "tokens is an empty list"),
+        (
+            {"mixture": {"phases": [{"begin": 9, "weights": {"a": 1}}] * 2}},
             r"begin at steps \[0, 9, 9\]: give rising steps",
         ),
         (
-            {"schedule": "cosine", "phases": [{"mixture": [1]}]},
+            {"schedule": "cosine", "mixture": {"phases": [{"weights": {"a": 1}}]}},
             "begins at decay, which the schedule cosine has not",
         ),
         ({"start": "s", "model": {"depth": 3}}, "both start .s. and model are given"),
@@ -171,3 +178,13 @@ def test_layers_are_compiled_on_gpus_where_nothing_stands_in_the_way() -> None:
     assert not Parallel(gpu=True, workers=2, tensor=2).compiles
     assert not Parallel(gpu=True, compiled=False).compiles
     assert not Parallel().compiles and Parallel(compiled=True).compiles
+
+
+def test_a_mixture_of_several_tokens_knows_their_names() -> None:
+    """Their ids are hashed in their order: which of them a weight means must be too."""
+    mixture = {"weights": {"a": 0.7, "b": 0.3}}
+    one, other = (_config(tokens=names, mixture=mixture) for names in (["a", "b"], ["b", "a"]))
+    assert one.mixture is not None and other.mixture is not None
+    assert one.mixture.tokens == ("a", "b") and other.mixture.tokens == ("b", "a")
+    assert Config.model_validate(one.model_dump(mode="json")) == one
+    assert _config(mixture=mixture).mixture.tokens == ()  # type: ignore[union-attr]

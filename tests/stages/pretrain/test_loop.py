@@ -178,8 +178,10 @@ def test_sources_are_mixed_and_measured_apart(
     said: list[dict[str, Any]] = []
     monkeypatch.setattr(loop, "report", lambda metrics, *_: said.append(metrics))
     job = _job(tokens, tmp_path / "run", evaluate_every=5, parallel={"rows": 8})
-    job["config"]["tokens"] = ["a", "b"]
-    job["config"]["phases"] = [{"begin": "decay", "mixture": [0, 1]}]
+    job["config"]["tokens"] = ["web", "books"]
+    job["config"]["mixture"] = {
+        "weights": {"web": 1, "books": 1}, "phases": [{"weights": {"books": 1}}], "max_epochs": 9
+    }  # fmt: skip
     job["tokens"] = {"web": job["tokens"], "books": str(tokens / "heldout")}
     job["heldout"] = {"web": job["heldout"], "books": str(tokens / "train")}
     loop.train(job)

@@ -1,159 +1,128 @@
-"""Mixtures as data order: weights, epochs, caps and phases hold exactly, in any order of asking."""
+"""The order of samples: exact shares of every beginning, each window once an epoch, phases."""
 
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from dataclasses import replace
+from math import ceil, log2
 
 import numpy as np
 import pytest
 
-from cluster.errors import UserError
-from stages.text.data_plan import DataPlan, SourceRange
-from stages.text.source_mixture import SourceMixture
-from stages.text.token_shards import TokenShards, TokenWriter
+from stages.text.data_plan import DataPlan, PhasePlan, Source
 
-LENGTH = 8
-RANGES = [
-    SourceRange("crawl", 0, 60_001),
-    SourceRange("books", 60_001, 8_001),
-    SourceRange("code", 68_002, 16_003),
-]
+LENGTH, ROWS = 8, 5
+SOURCES = (
+    Source("crawl", 0, 0, 4001, (0, 1)),
+    Source("books", 0, 4001, 801, (0, 2)),
+    Source("code", 1, 0, 1603, (1, 3)),
+)
 
 
-def plan(phases: list[dict], steps: int = 1000, rows: int = 8, **rest: object) -> DataPlan:
-    mixture = SourceMixture.model_validate({"phases": phases, **rest})
-    return DataPlan.build(mixture, RANGES, LENGTH, steps, rows, seed=17)
+def plan(*phases: tuple[int, tuple[int, ...]], sources: tuple[Source, ...] = SOURCES) -> DataPlan:
+    return DataPlan(sources, LENGTH, ROWS, 17, tuple(PhasePlan(*phase) for phase in phases))
 
 
 def drawn(made: DataPlan, first: int, last: int) -> Counter[int]:
-    return Counter(made.place(sample)[0] for sample in range(first, last))
+    return Counter(made.place(step, row)[0] for step in range(first, last) for row in range(ROWS))
 
 
-def test_weights_hold_in_every_block_and_phase() -> None:
-    made = plan(
-        [
-            {"share": 0.75, "weights": {"crawl": 0.7, "books": 0.1, "code": 0.2}},
-            {"share": 0.25, "weights": {"books": 3, "code": 1}},
-        ],
-        max_epochs=10,
-    )
-    main, annealing = drawn(made, 0, 6000), drawn(made, 6000, 8000)
-    assert main == {0: pytest.approx(4200, abs=3), 1: pytest.approx(600, abs=3), 2: main[2]}
-    assert annealing == {1: pytest.approx(1500, abs=3), 2: pytest.approx(500, abs=3)}
-    begin = drawn(made, 0, 500)  # mixed from the start on, not one source after the other
-    assert begin[0] / 500 == pytest.approx(0.7, abs=0.08) and len(begin) == 3
+@pytest.mark.parametrize("weights", [(7, 1, 2), (1, 1, 1), (0, 3, 1), (1, 0, 0), (1000, 1, 999)])
+def test_dealing_one_by_one_is_what_taken_counts(weights: tuple[int, ...]) -> None:
+    phase = PhasePlan(0, weights)
+    counts = [0, 0, 0]
+    for sample in range(2 * sum(weights)):
+        assert phase.taken(sample) == counts
+        source, number = phase.deal(sample)
+        assert number == counts[source], "a source's samples are numbered without a gap"
+        counts[source] += 1
+        wanted = [(sample + 1) * weight / sum(weights) for weight in weights]
+        assert max(abs(a - b) for a, b in zip(counts, wanted, strict=True)) < 2
+    assert counts == [2 * weight for weight in weights], "whole rounds are exact"
+
+
+def test_many_sources_keep_their_share_of_every_beginning() -> None:
+    draw = np.random.default_rng(0)
+    weights = tuple(int(w) for w in draw.integers(1, 10**6, 1000))
+    phase = PhasePlan(0, weights)
+    for samples in (1, 17, 1000, 123_457, sum(weights)):
+        taken = phase.taken(samples)
+        assert sum(taken) == samples and min(taken) >= 0
+        wanted = [samples * weight / sum(weights) for weight in weights]
+        gap = max(abs(a - b) for a, b in zip(taken, wanted, strict=True))
+        assert gap < ceil(log2(len(weights)))
+    assert phase.taken(sum(weights)) == list(weights)
+    for sample in (0, 5, 999, 10**9):
+        source, number = phase.deal(sample)
+        assert phase.taken(sample)[source] == number == phase.taken(sample + 1)[source] - 1
+
+
+def test_every_step_is_mixed_and_a_step_tells_nothing_of_its_rows() -> None:
+    made = plan((0, (1, 1, 3)))
+    for step in range(50):
+        assert drawn(made, step, step + 1) == {0: 1, 1: 1, 2: 3}
+    firsts = Counter(made.place(step, 0)[0] for step in range(500))
+    assert len(firsts) == 3 and firsts[2] == pytest.approx(300, abs=60)
 
 
 def test_a_source_is_read_epoch_by_epoch_across_phases() -> None:
-    made = plan(
-        [
-            {"share": 0.5, "weights": {"crawl": 1, "books": 1}},
-            {"share": 0.5, "weights": {"books": 0.2, "code": 0.8}},
-        ],
-        max_epochs=10,
-    )
+    made = plan((0, (2, 2, 1)), (60, (0, 1, 4)))
     seen: dict[int, list[tuple[int, int]]] = {0: [], 1: [], 2: []}
-    for sample in range(made.samples):
-        source, epoch, window = made.place(sample)
-        seen[source].append((epoch, window))
+    for step in range(300):
+        for source, number in sorted(made.place(step, row) for row in range(ROWS)):
+            seen[source].append((number, SOURCES[source].window(number, LENGTH, 17)))
     for source, places in seen.items():
-        count = RANGES[source].windows(LENGTH)
-        assert len(set(places)) == len(places), "no window twice in one epoch"
-        full, rest = divmod(len(places), count)
-        by_epoch = Counter(epoch for epoch, _ in places)
-        assert [by_epoch[e] for e in range(full)] == [count] * full and by_epoch[full] == rest
-        assert made.epochs()[RANGES[source].name] == pytest.approx(len(places) / count)
+        assert [number for number, _ in places] == list(range(len(places)))
+        assert len(places) == made.taken(300)[source]
+        count = SOURCES[source].windows(LENGTH)
+        for epoch in range(len(places) // count):
+            starts = [start for _, start in places[epoch * count : (epoch + 1) * count]]
+            whole = range(SOURCES[source].start, SOURCES[source].start + count * LENGTH, LENGTH)
+            assert sorted(starts) == list(whole) and starts != list(whole)
+        assert made.epochs(300)[SOURCES[source].name] == len(places) / count
+    assert drawn(made, 60, 300) == {1: 240, 2: 960}
 
 
-def test_epochs_are_exact_and_weights_share_the_rest() -> None:
-    made = plan([{"epochs": {"books": 2}, "weights": {"*": 1}}])
-    counts = drawn(made, 0, made.samples)
-    assert counts[1] == 2 * RANGES[1].windows(LENGTH)
-    assert counts[0] / counts[2] == pytest.approx(7500 / 2000, rel=0.002)
+def test_any_step_is_found_without_the_others() -> None:
+    made, far = plan((0, (5, 2, 3)), (10**9, (1, 1, 1))), 10**12 + 1
+    places = [made.place(far, row) for row in range(ROWS)]
+    assert places == [plan((0, (5, 2, 3)), (10**9, (1, 1, 1))).place(far, r) for r in range(ROWS)]
+    before = made.taken(far)
+    after = made.taken(far + 1)
+    for source, number in places:
+        assert before[source] <= number < after[source]
 
 
-def test_a_cap_bounds_repetition_and_the_annealing_phase_goes_first() -> None:
-    made = plan(
-        [
-            {"share": 0.8, "weights": {"crawl": 0.5, "books": 0.5}},
-            {"share": 0.2, "weights": {"books": 1}},
-        ],
-        max_epochs=4, caps={"books": 2.5},
-    )  # fmt: skip
-    assert made.epochs()["books"] == pytest.approx(2.5, abs=0.01)
-    assert drawn(made, 6400, 8000) == {1: 1600}  # whole; the phase before has what is left
-    assert drawn(made, 0, 6400)[1] == pytest.approx(900, abs=3)
+def test_batches_left_out_move_the_phases_that_follow() -> None:
+    made = plan((0, (1, 1, 0)), (10, (0, 0, 1)))
+    moved = made.moved(lambda step: step if step < 4 else step + 3)  # 4, 5 and 6 are left out
+    for step in range(4):
+        assert [moved.place(step, r) for r in range(ROWS)] == [
+            made.place(step, r) for r in range(ROWS)
+        ]
+    assert drawn(moved, 4, 13) == {0: 22, 1: 23} and drawn(moved, 13, 20) == {2: 35}
+    assert {moved.place(13, row)[1] for row in range(ROWS)} == set(range(ROWS))
 
 
-@pytest.mark.parametrize(
-    ("phases", "message"),
-    [
-        ([{"weights": {"wiki": 1}}], r"'wiki'.*'crawl', 'books', 'code'"),
-        ([{"weights": {"books": 1}}], "raise max_epochs"),
-        ([{"epochs": {"books": 9}, "weights": {"*": 1}}], "9 epochs of 'books'"),
-        ([{"epochs": {"crawl": 3}, "weights": {"*": 1}}], "22500.*raise its share"),
-    ],
-)
-def test_what_cannot_be_is_the_users_error(phases: list[dict], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        plan(phases)
+def test_how_long_two_orders_agree() -> None:
+    short, long = plan((0, (3, 1, 1)), (7, (0, 1, 1))), plan((0, (3, 1, 1)), (14, (0, 1, 1)))
+    assert short.agrees_until(long) == long.agrees_until(short) == 7
+    for step in range(7):
+        assert [short.start(step, r) for r in range(ROWS)] == [
+            long.start(step, r) for r in range(ROWS)
+        ]
+    assert short.place(7, 0) != long.place(7, 0)
+    assert short.agrees_until(plan((0, (3, 1, 1)))) == 7
+    assert short.agrees_until(plan((0, (3, 1, 1)), (7, (1, 1, 1)))) == 7
+    assert short.agrees_until(plan((0, (3, 1, 2)), (7, (0, 1, 1)))) == 0
+    assert short.agrees_until(replace(short, seed=18)) == 0
+    assert short.agrees_until(replace(short)) == float("inf")
 
 
-def test_the_schema_says_what_is_wrong() -> None:
-    for tree, message in (
-        ({"phases": [{"share": 0.5, "weights": {"a": 1}}]}, "shares make 0.5; expected 1"),
-        ({"phases": [{"weights": {"a": 1}, "epochs": {"a": 1}}]}, "both a weight and epochs"),
-        ({"phases": [{"weights": {"a": -1}}]}, "expected a positive number"),
-        ({"phases": [{"epochs": {"a": 1}}]}, "name no source"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            SourceMixture.model_validate(tree)
-
-
-def test_a_longer_run_begins_the_same() -> None:
-    """What a checkpoint of a shorter run may be continued by."""
-    phases = [{"weights": {"crawl": 0.6, "books": 0.1, "code": 0.3}}]
-    short, long = plan(phases, steps=1000), plan(phases, steps=1500)
-    agreed = short.agrees_until(long)
-    assert agreed == 4096
-    assert all(short.place(s) == long.place(s) for s in range(agreed))
-    assert short.agrees_until(plan(phases, steps=1000)) == 8000
-    other = plan([{"weights": {"crawl": 0.5, "books": 0.2, "code": 0.3}}], steps=1000)
-    assert short.agrees_until(other) == 0
-
-
-def test_many_sources_and_a_tiny_weight() -> None:
-    ranges = [SourceRange(f"s{n}", n * 1001, 1001) for n in range(200)]
-    weights = {f"s{n}": 1.0 for n in range(199)} | {"s199": 1e-4}
-    mixture = SourceMixture.model_validate({"phases": [{"weights": weights}], "max_epochs": 1000})
-    made = DataPlan.build(mixture, ranges, LENGTH, 4000, 25, seed=1)
-    counts = Counter(made.place(s)[0] for s in range(0, made.samples, 7))
-    assert len(counts) >= 199
-    total = made.phases[0].taken(made.samples)
-    assert sum(total) == made.samples and min(total) >= 0
-    assert total[199] <= 1 and max(total[1:199]) - min(total[1:199]) <= 1
-
-
-def test_batches_follow_the_plan(tmp_path: Path) -> None:
-    writer = TokenWriter(tmp_path, 1000, end_of_text=0, shard_tokens=500)
-    owner = {}
-    for number in range(90):
-        source = ("crawl", "books", "code")[number // 30]
-        writer.add(f"{source}-{number}", [number + 1] * 30, source)
-        owner[number + 1] = source
-    writer.close()
-    shards = TokenShards(tmp_path)
-    assert [r.name for r in shards.ranges] == ["crawl", "books", "code"]
-    assert sum(r.tokens for r in shards.ranges) == shards.tokens == 90 * 31
-    mixture = SourceMixture.model_validate({"phases": [{"weights": {"books": 0.5, "code": 0.5}}]})
-    made = DataPlan.build(mixture, shards.ranges, LENGTH, 20, 6, 17)
-    for step in range(20):
-        batch = shards.batch(step, 6, LENGTH, 17, plan=made)
-        parts = [shards.batch(step, 6, LENGTH, 17, rank, 2, plan=made) for rank in range(2)]
-        assert np.array_equal(np.concatenate([p.input_ids for p in parts]), batch.input_ids)
-        assert {owner[t] for t in batch.input_ids.flat if t} <= {"books", "code"}
-        place = shards.trace(step, 3, 5, 6, LENGTH, 17, plan=made)
-        token = batch.input_ids[3, 5]
-        assert token == 0 or place.document_id.endswith(f"-{token - 1}")
-    assert shards.packed_share(LENGTH, planned=True) > 0.99
+def test_another_source_beside_it_changes_no_window_of_a_source() -> None:
+    grown = (*SOURCES, Source("more", 1, 1603, 500, (1, 4)))
+    many = plan((0, (1, 1, 1, 1)), sources=grown)
+    for source in range(3):
+        for number in (0, 3, 500):
+            again = many.sources[source].window(number, LENGTH, 17)
+            assert again == SOURCES[source].window(number, LENGTH, 17)

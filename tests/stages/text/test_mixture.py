@@ -1,62 +1,45 @@
-"""Mixtures: shares that hold, an order that any worker finds, no sample twice, phases."""
+"""What a mixture may say, and what it is told when it may not."""
 
 from __future__ import annotations
 
-from collections import Counter
-from pathlib import Path
-
-import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from cluster.errors import UserError
-from stages.text.mixture import BLOCK, Deal, Mixture
-from stages.text.token_shards import TokenShards, TokenWriter
-
-
-@pytest.fixture
-def sources(tmp_path: Path) -> list[TokenShards]:
-    """Two sources whose tokens tell them apart: below 1000, and above."""
-    found = []
-    for number in (0, 1):
-        writer = TokenWriter(tmp_path / str(number), vocabulary_size=60_000, end_of_text=0)
-        for document in range(20):
-            begin = 1 + 1000 * number + document * 40
-            writer.add(f"{number}-{document}", list(range(begin, begin + 40)))
-        writer.close()
-        found.append(TokenShards(tmp_path / str(number)))
-    return found
+from stages.text.mixture import Mixture
 
 
-def test_shares_hold_in_every_block(sources: list[TokenShards]) -> None:
-    mixture = Mixture(sources, [Deal(0, (0.7, 0.3))])
-    for block in (0, 5):
-        places = [mixture.place(block * BLOCK + i, seed=3)[0] for i in range(BLOCK)]
-        assert Counter(places) == {0: 717, 1: 307}
+def test_phases_follow_the_shares_of_the_beginning() -> None:
+    mixture = Mixture.model_validate(
+        {"weights": {"web": 0.9, "books": 0.1},
+         "phases": [{"begin": 50, "weights": {"web": 1}}, {"weights": {"books": 1}}]}
+    )  # fmt: skip
+    found = [(begin, shares.weights) for begin, shares in mixture.stretches(decay_start=70)]
+    assert found == [(0, {"web": 0.9, "books": 0.1}), (50, {"web": 1}), (70, {"books": 1})]
+    assert mixture.names() == {"web", "books"}
+    assert Mixture().weights == {"*": 1.0} and Mixture().names() == set()
 
 
-def test_each_source_is_read_without_gaps_or_repeats(sources: list[TokenShards]) -> None:
-    mixture = Mixture(sources, [Deal(0, (3, 1))])
-    places = [mixture.place(sample, seed=3) for sample in range(2 * BLOCK)]
-    for source, count in ((0, 1536), (1, 512)):
-        assert sorted(n for s, n in places if s == source) == list(range(count))
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({"weights": {"a": 1}, "epochs": {"a": 1}}, "'a' has both a weight and epochs: give one"),
+        ({"weights": {"a": -1}}, "'a' has -1: give a positive number, or leave out the source"),
+        ({"weights": {"a": float("inf")}}, "'a' has inf: give a positive number"),
+        ({"weights": {}, "epochs": {"a": 1}}, r"names no source: name one at least, or '\*'"),
+        ({"phases": [{"weights": {"a": 0}}]}, "'a' has 0: give a positive number"),
+        ({"caps": {"a": 0}}, "caps gives 'a' 0 epochs: give a positive number, or leave the"),
+        ({"max_epochs": 0}, "greater than 0"),
+        ([0.7, 0.3], r"found \[0.7, 0.3\], expected the sources by name"),
+        ({"web": 0.7, "books": 0.3}, "write sources under weights: {books: 0.3, web: 0.7}"),
+        ({"wieghts": {"a": 1}}, "wieghts"),
+    ],
+)
+def test_a_mistake_is_explained(written: object, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Mixture.model_validate(written)
 
 
-def test_a_phase_changes_shares_and_goes_on_in_the_text(sources: list[TokenShards]) -> None:
-    mixture = Mixture(sources, [Deal(0, (1, 1)), Deal(600, (0, 1))])
-    assert {mixture.place(sample, 1)[0] for sample in range(600, 2000)} == {1}
-    places = [mixture.place(sample, 1) for sample in range(2000)]
-    assert len(set(places)) == len(places)
-
-
-def test_ranks_parts_are_one_ranks_batch(sources: list[TokenShards]) -> None:
-    mixture = Mixture(sources, [Deal(0, (2, 1))])
-    whole = mixture.batch(4, 7, 16, seed=5)
-    parts = [mixture.batch(4, 7, 16, 5, rank, 3) for rank in range(3)]
-    assert np.array_equal(whole.input_ids, np.concatenate([part.input_ids for part in parts]))
-    rows = np.concatenate([mixture.row_sources(4, 7, 5, rank, 3) for rank in range(3)])
-    assert np.array_equal(rows, whole.input_ids.max(axis=1) > 1000)
-
-
-def test_a_share_for_each_source(sources: list[TokenShards]) -> None:
-    with pytest.raises(UserError, match="3 shares for 2 tokens artifacts"):
-        Mixture(sources, [Deal(0, (1, 1, 1))])
+def test_phases_begin_at_rising_steps() -> None:
+    mixture = Mixture.model_validate({"phases": [{"begin": 80}, {"begin": "decay"}]})
+    with pytest.raises(ValueError, match=r"begin at steps \[0, 80, 70\]: give rising steps"):
+        mixture.stretches(decay_start=70)

@@ -78,7 +78,7 @@ def test_labels_are_the_next_tokens_of_the_same_document(
 ) -> None:
     tokens, owner = flat(documents)
     batch = shards.batch(1, 5, 16, 17)
-    for row, start in enumerate(shards.window_starts(1, 5, 16, 17).tolist()):
+    for row, start in enumerate(shards.window_starts(1, 5, 16, 17)):
         for at in range(16):
             place = start + at
             same = owner[place] == owner[place + 1]
@@ -86,13 +86,11 @@ def test_labels_are_the_next_tokens_of_the_same_document(
             assert batch.document_ids[row, at] == owner[place]
 
 
-def test_trace_names_the_document_of_any_token(
-    shards: TokenShards, documents: list[list[int]]
-) -> None:
+def test_any_tokens_document_is_found(shards: TokenShards, documents: list[list[int]]) -> None:
     batch = shards.batch(3, 4, 8, 17)
-    for row in range(4):
+    for row, start in enumerate(shards.window_starts(3, 4, 8, 17)):
         for position in range(8):
-            place = shards.trace(3, row, position, 4, 8, 17)
+            place = shards.locate(start + position)
             source = [*documents[int(place.document_id.split("-")[1])], END]
             assert source[place.token] == batch.input_ids[row, position]
 
