@@ -47,7 +47,7 @@ class Hardware(BaseModel):
     The shares say how much of a datasheet's figure large training runs reach.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     device: Literal["a100", "h100", "h200"]
     per_node: int = Field(default=8, ge=1)
     network_gbit: float = Field(default=400, gt=0)

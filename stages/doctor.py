@@ -91,6 +91,8 @@ def _memory() -> Finding:
 def _disk(store: Path) -> Finding:
     there = next(path for path in (store, *store.parents) if path.exists())
     free = shutil.disk_usage(there).free / 2**30
+    if not there.is_dir():
+        return Finding("bad", "store", f"{there} is a file", "choose a folder with --store")
     if not os.access(there, os.W_OK):
         return Finding("bad", "store", f"{there} is not writable", "choose one with --store")
     advice = "" if free >= 5 else "5 GiB or more are expected"

@@ -113,6 +113,7 @@ def _run_node(
                 progress=report,
                 connect=lambda: session.connect(recipe.file.cpus, address),
                 names=graph.names,
+                pricing=recipe.file.pricing,
             )
             metrics = node.step.stage.run(node.step.config, inputs, context)
         usage = meter.usage()
@@ -208,7 +209,7 @@ def _explained(node: Node, recipe: Recipe, log: Path, work: Path) -> Iterator[No
         raise StageFailure(
             f"stage {node.name!r} failed: {root_cause(error)}\n"
             f"The traceback is in {log}, the workers' logs are in {session.log_folder()}. "
-            f"Finished stages are kept: `raylm run {recipe.name}` again goes on from here"
+            f"Finished stages are kept: `raylm run {recipe.arguments}` again goes on from here"
         ) from error
 
 

@@ -21,7 +21,7 @@ REST = "*"
 class SourcePhase(BaseModel):
     """A stretch of the run with one mixture. A source that is not named is not read in it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     share: float = Field(default=1.0, gt=0, le=1)
     """Of the run's steps; the phases' shares make 1."""
     weights: dict[str, float] = Field(default_factory=dict)
@@ -47,7 +47,7 @@ class SourcePhase(BaseModel):
 class SourceMixture(BaseModel):
     """Phases in order, and how often a source may be repeated over all of them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     phases: list[SourcePhase] = Field(min_length=1)
     max_epochs: float = Field(default=4.0, gt=0)
     """Passes over any one source in the whole run; up to four, repeated data is worth nearly as
