@@ -131,7 +131,9 @@ def serve(
     what: Annotated[str, typer.Argument(help="A recipe that has run, or an artifact.")],
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on.")] = None,
-    replicas: Annotated[int | None, typer.Option(min=1, help="Copies of the model.")] = None,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Copies of the model.")
+    ] = None,
     settings: Settings = None,
     store: Annotated[
         str | None, typer.Option(help="The store, if not the recipe's or (of an artifact) runs.")

@@ -39,7 +39,7 @@ class Serve(BaseModel):
     model: str
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
-    replicas: int = Field(default=1, ge=1)
+    replicas: int = Field(default=1, ge=1, le=1000)
 
 
 class RecipeFile(BaseModel):
