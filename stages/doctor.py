@@ -81,9 +81,9 @@ def _cores() -> Finding:
 
 
 def _memory() -> Finding:
-    memory = psutil.virtual_memory()
-    found = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
-    if memory.available < 8 * 2**30:
+    free, total = session.free_memory_bytes(), psutil.virtual_memory().total
+    found = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    if free < 8 * 2**30:
         return Finding("warn", "memory", found, "recipe tiny wants 8 GiB; nano takes less")
     return Finding("ok", "memory", found)
 

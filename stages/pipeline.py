@@ -21,7 +21,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
 
 from cluster import session
@@ -233,7 +232,7 @@ def _logging_to(log: Path) -> Iterator[None]:
 def _check_memory(recipe: Recipe) -> None:
     """Refuse to start a recipe on a machine with less free memory than it says it needs."""
     needed = recipe.file.memory_gib
-    free = psutil.virtual_memory().available / 2**30
+    free = session.free_memory_bytes() / 2**30
     if needed is not None and free < needed:
         raise UserError(
             f"recipe {recipe.name!r} needs {needed:g} GiB of memory, found {free:.1f} GiB free: "
