@@ -37,7 +37,7 @@ def test_what_does_not_start_is_said(
 ) -> None:
     monkeypatch.setattr(app, "START_DEADLINE_S", 2.0)
     greedy = app.Settings(model=str(gguf_f16), cpus=999)
-    with pytest.raises(UserError, match="the endpoint did not start: .*; the replicas' logs"):
+    with pytest.raises(UserError, match=r"the endpoint did not start: .*; the replicas' logs"):
         app._start(greedy, "127.0.0.1", free_port())
 
 
