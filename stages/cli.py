@@ -225,7 +225,12 @@ def submit(
     from cluster.jobs import submit as submit_job
     from stages.recipe import load_recipe
 
-    load_recipe(recipe, settings or ())
+    store = load_recipe(recipe, settings or ()).file.store
+    if "://" not in store and not Path(store).is_absolute():
+        errors.print(
+            f"note: the store {store!r} will lie in the job's folder on the cluster's head; for "
+            "results that stay, and workers on other nodes, --set store=/shared/folder or s3://..."
+        )
     arguments = [part for setting in settings or () for part in ("--set", setting)]
     raise typer.Exit(submit_job(recipe, address, arguments, follow))
 
