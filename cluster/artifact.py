@@ -62,6 +62,7 @@ class Manifest(BaseModel):
     cpu_seconds: float = 0.0
     peak_pss_bytes: int = 0
     cost: float
+    currency: str = "USD"
     energy_kwh: float
     energy_source: str = "estimate"
     created: str

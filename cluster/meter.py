@@ -34,7 +34,7 @@ class Pricing(BaseModel):
     for estimates.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     cpu_core_hour: float = Field(default=0.04, ge=0)
     gpu_hour: float = Field(default=2.5, ge=0)
     watts_per_core: float = Field(default=8.0, ge=0)
@@ -52,6 +52,7 @@ class Usage:
     cpu_seconds: float
     peak_pss_bytes: int
     cost: float
+    currency: str
     energy_kwh: float
     energy_source: str
 
@@ -111,6 +112,7 @@ class Meter:
             seconds=round(self.seconds, 2),
             cpu_seconds=round(busy, 2),
             peak_pss_bytes=self._peak,
+            currency=price.currency,
             cost=round(hours * (cpus * price.cpu_core_hour + gpus * price.gpu_hour), 6),
             energy_kwh=round(joules / 3.6e6, 8),
             energy_source=source,

@@ -31,6 +31,7 @@ LOGICAL_CPUS = 8
 OBJECT_STORE_BYTES = 512 * 2**20
 STARTS = 3
 MARKER = "RAYLM_SESSION"
+CGROUP = Path("/sys/fs/cgroup")
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -57,10 +58,21 @@ def cores() -> int:
     """CPU cores this process may use: the smaller of its affinity and the container's quota."""
     allowed = len(os.sched_getaffinity(0))
     with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = (CGROUP / "cpu.max").read_text().split()
         if quota != "max":
             allowed = min(allowed, max(1, int(quota) // int(period)))
     return allowed
+
+
+def free_memory_bytes() -> int:
+    """Memory this process may still take: the machine's, or what the container's limit leaves."""
+    free = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        limit = int((CGROUP / "memory.max").read_text())  # "max" where there is no limit
+        kinds = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        used = int((CGROUP / "memory.current").read_text()) - int(kinds["inactive_file"])
+        free = min(free, limit - used)
+    return max(0, free)
 
 
 def folder() -> Path:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -100,7 +101,7 @@ class LocalStore:
         return file_lease(self.folder, what)
 
     def has(self, artifact_id: str) -> bool:
-        return (self.folder / ARTIFACTS / artifact_id / MANIFEST).is_file()
+        return is_id(artifact_id) and (self.folder / ARTIFACTS / artifact_id / MANIFEST).is_file()
 
     def manifest(self, artifact_id: str) -> Manifest:
         return self.get(artifact_id).manifest
@@ -165,8 +166,9 @@ class ObjectStore:
         return heartbeat_lease(self.fs, f"{self.root}/.lease", what)
 
     def has(self, artifact_id: str) -> bool:
-        return (self.cache / ARTIFACTS / artifact_id / MANIFEST).is_file() or self.fs.exists(
-            self._at(artifact_id, MANIFEST)
+        return is_id(artifact_id) and (
+            (self.cache / ARTIFACTS / artifact_id / MANIFEST).is_file()
+            or self.fs.exists(self._at(artifact_id, MANIFEST))
         )
 
     def manifest(self, artifact_id: str) -> Manifest:
@@ -249,6 +251,18 @@ class ObjectStore:
         return [str(path) for path in self.fs.glob(f"{self.root}/{pattern}")]
 
 
+def is_id(name: str) -> bool:
+    """Whether a name may be an artifact's id: one folder's name, and no way out of the store."""
+    return re.fullmatch(r"[\w-]{1,200}", name) is not None
+
+
+def _begins(artifact_id: str, name: str) -> bool:
+    """Whether an id, or its digits alone, begin with a name."""
+    return bool(name) and any(
+        text.startswith(name) for text in (artifact_id, artifact_id.rpartition("-")[2])
+    )
+
+
 def _unknown(artifact_id: str, store: Store) -> UserError:
     known = store.ids()
     listed = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "") or "nothing yet"
@@ -257,8 +271,13 @@ def _unknown(artifact_id: str, store: Store) -> UserError:
 
 def open_store(url: str, cache: Path | None = None) -> Store:
     """The store at a folder or URL; `cache` is where a remote one keeps what it fetched."""
+    if not url:
+        raise UserError("found an empty store, expected a folder, s3://... or gs://...")
     if "://" not in url or url.startswith("file://"):
-        return LocalStore(Path(url.removeprefix("file://")).expanduser().absolute())
+        try:
+            return LocalStore(Path(url.removeprefix("file://")).expanduser().absolute())
+        except RuntimeError as error:  # ~name of a user that there is not
+            raise UserError(f"store {url}: {error}; give a folder, s3://... or gs://...") from error
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     return ObjectStore(url, cache or home / "raylm")
 
@@ -275,7 +294,7 @@ def write_index(store: Store, run: str, index: Index) -> None:
 
 
 def find_artifact(store: Store, name: str) -> str:
-    """The id meant by an id, a part of one, `recipe/stage`, an imported name or a stage's name.
+    """The id meant by an id or its beginning, `recipe/stage`, an imported or a stage's name.
 
     A UserError if nothing, or more than one thing, answers to that name.
     """
@@ -289,7 +308,7 @@ def find_artifact(store: Store, name: str) -> str:
         found = {
             i["id"] for r in store.runs() for n, i in read_index(store, r).items() if n == name
         }
-        found = found or {artifact for artifact in store.ids() if name in artifact}
+        found = found or {artifact for artifact in store.ids() if _begins(artifact, name)}
     found = {artifact for artifact in found if store.has(artifact)}
     if len(found) == 1:
         return found.pop()

@@ -25,7 +25,7 @@ class RopeScaling(BaseModel):
     * `yarn` (arXiv:2309.00071) and `llama3`: short waves stay, long ones grow by `factor`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rope_type: Literal["linear", "ntk", "dynamic", "yarn", "llama3"]
     factor: float = Field(gt=0)
@@ -82,7 +82,9 @@ class ModelConfig(BaseModel):
     `num_experts` the feed-forward layers a mixture, `sliding_window` attention local.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
 
     vocab_size: int = Field(default=4096, gt=0)
     hidden_size: int = Field(default=128, gt=0)

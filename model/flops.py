@@ -50,10 +50,3 @@ def packed_flops_per_token(
     """
     flops = sum(n * config.flops_per_token(n, training=training) for n in lengths)
     return flops / sum(lengths)
-
-
-def utilization(
-    tokens_per_second: float, flops_per_token: float, peak: float, devices: int = 1
-) -> float:
-    """MFU of some devices with this peak each, 0 to 1."""
-    return tokens_per_second * flops_per_token / (peak * devices)

@@ -23,6 +23,7 @@ from serve import access, autoscale, model_folder
 
 APPLICATION = "raylm"
 START_DEADLINE_S = 300.0
+POLL_S = 0.2
 
 
 class Settings(BaseModel):
@@ -134,7 +135,7 @@ def serve(
         keys=tuple(keys),
     )
     console = console or Console(stderr=True)
-    session.connect()
+    session.connect(max(session.LOGICAL_CPUS, session.cores(), replicas + 1))
     from ray import serve as ray_serve
 
     _start(settings, host, port)
@@ -182,13 +183,31 @@ def _start(settings: Settings, host: str, port: int) -> None:
             http_options=HTTPOptions(host=host, port=port),
             logging_config={"enable_access_log": False, "log_level": "WARNING"},
         )
-        ray_serve.run(application, name=APPLICATION, route_prefix="/")
+        target = ray_serve.RunTarget(application, name=APPLICATION, route_prefix="/")
+        ray_serve.run_many([target], wait_for_applications_running=False)
+        _wait_until_running(START_DEADLINE_S)
     except (RayServeException, RuntimeError) as problem:
         ray_serve.shutdown()
         raise UserError(
             f"the endpoint did not start: {problem}; the replicas' logs lie in"
             f" {session.log_folder()}/serve"
         ) from problem
+
+
+def _wait_until_running(deadline_s: float) -> None:
+    """Until all replicas run; a RuntimeError with Ray Serve's own words where they do not."""
+    from ray import serve as ray_serve
+
+    ends = time.monotonic() + deadline_s
+    while True:
+        application = ray_serve.status().applications[APPLICATION]
+        if application.status == "RUNNING":
+            return
+        if application.status == "DEPLOY_FAILED" or time.monotonic() > ends:
+            said = [application.message, *(d.message for d in application.deployments.values())]
+            state = f"it is {application.status.lower()} after {deadline_s:.0f} s"
+            raise RuntimeError(next(filter(None, said), state))
+        time.sleep(POLL_S)
 
 
 def _wait(console: Console) -> None:

@@ -85,7 +85,7 @@ def _exchange(
     except KeyboardInterrupt:
         console.print(" [dim](stopped)[/]", end="")
     except UserError as problem:
-        console.print(f"[red]{problem}[/]")
+        console.print(str(problem), style="red", markup=False)
         return messages
     console.print()
     return [*asked, {"role": "assistant", "content": answer}]

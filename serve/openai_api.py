@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 MAX_CHOICES = 16
 
@@ -67,6 +74,19 @@ class Sampling(BaseModel):
     metadata: dict[str, Any] | None = None
     store: bool | None = None
     service_tier: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_the_default(cls, body: Any) -> Any:
+        """OpenAI's reference lets every optional parameter be null, and clients send it."""
+        if not isinstance(body, dict):
+            return body
+        fields = cls.model_fields
+        return {
+            key: value
+            for key, value in body.items()
+            if value is not None or key not in fields or fields[key].is_required()
+        }
 
     def stop_texts(self) -> list[str]:
         """The stop strings as a list; OpenAI allows four."""
@@ -152,15 +172,28 @@ def parse(kind: type[AnyRequest], body: bytes) -> AnyRequest:
     try:
         return kind.model_validate_json(body)
     except ValidationError as problem:
-        first = problem.errors()[0]
-        path = ".".join(str(part) for part in first["loc"])
+        faults = problem.errors()
+        first, path = faults[0], _path(faults[0]["loc"])
         param = str(first["loc"][0]) if first["loc"] else None
         if first["type"] == "extra_forbidden":
             raise ApiError(400, f"unrecognized parameter: {path}", param=path) from None
         if first["type"] == "json_invalid":
             raise ApiError(400, f"the body is not valid JSON: {first['msg']}") from None
         where = f"{path}: " if path else ""
-        raise ApiError(400, f"{where}{first['msg']}", param=param) from None
+        said = [
+            fault["msg"] for fault in faults if f"{_path(fault['loc'])}.".startswith(f"{path}.")
+        ]
+        expected = " or ".join(
+            dict.fromkeys(text.removeprefix("Input should be ") for text in said)
+        )
+        begin = "Input should be " if said[0].startswith("Input should be ") else ""
+        raise ApiError(400, f"{where}{begin}{expected}", param=param) from None
+
+
+def _path(place: tuple[int | str, ...]) -> str:
+    """Where a fault lies in the body, without the names of the types that a union tried."""
+    tried = ("str", "constrained-str")
+    return ".".join(str(part) for part in place if part not in tried and "[" not in str(part))
 
 
 def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:

@@ -29,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="From a raw web crawl to an autoscaled chat endpoint, as one recipe on one Ray cluster.",
 )
-console = Console(width=None if sys.stdout.isatty() else 120)
+console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
 errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 RecipeName = Annotated[str, typer.Argument(help="A built-in recipe's name, or a YAML file.")]
@@ -121,7 +121,7 @@ def report(recipe: RecipeName, settings: Settings = None) -> None:
     if store.read(f"{loaded.name}/report.html") is None:
         raise UserError(
             f"recipe {loaded.name!r} has no report in {store.url} yet: "
-            f"`raylm run {recipe}` makes it"
+            f"`raylm run {loaded.arguments}` makes it"
         )
     console.print(f"{store.url}/{loaded.name}/report.html", soft_wrap=True, highlight=False)
 
@@ -131,9 +131,13 @@ def serve(
     what: Annotated[str, typer.Argument(help="A recipe that has run, or an artifact.")],
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on.")] = None,
-    replicas: Annotated[int | None, typer.Option(min=1, help="Copies of the model.")] = None,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Copies of the model.")
+    ] = None,
     settings: Settings = None,
-    store: StoreUrl = "runs",
+    store: Annotated[
+        str | None, typer.Option(help="The store, if not the recipe's or (of an artifact) runs.")
+    ] = None,
 ) -> None:
     """Serve a model behind an OpenAI-compatible endpoint."""
     from stages.endpoint import endpoint_of
@@ -202,9 +206,9 @@ def doctor(store: StoreUrl = "runs") -> None:
     bad = 0
     for finding in examine(Path(store).absolute()):
         bad += finding.level == "bad"
-        mark = f"[{colours[finding.level]}]{finding.level:>4}[/]"
         advice = f"  -> {finding.advice}" if finding.advice else ""
-        console.print(f"{mark} {finding.what}: {finding.found}{advice}", highlight=False)
+        console.print(f"{finding.level:>4}", style=colours[finding.level], end="")
+        console.print(f" {finding.what}: {finding.found}{advice}", highlight=False)
     if bad:
         raise typer.Exit(1)
     console.print("Ready: raylm run tiny", highlight=False)
@@ -221,7 +225,12 @@ def submit(
     from cluster.jobs import submit as submit_job
     from stages.recipe import load_recipe
 
-    load_recipe(recipe, settings or ())
+    store = load_recipe(recipe, settings or ()).file.store
+    if "://" not in store and not Path(store).is_absolute():
+        errors.print(
+            f"note: the store {store!r} will lie in the job's folder on the cluster's head; for "
+            "results that stay, and workers on other nodes, --set store=/shared/folder or s3://..."
+        )
     arguments = [part for setting in settings or () for part in ("--set", setting)]
     raise typer.Exit(submit_job(recipe, address, arguments, follow))
 
@@ -239,7 +248,7 @@ def logs(job: JobId, address: Address) -> None:
     """Show a job's log."""
     from cluster import jobs
 
-    console.print(jobs.logs(address, job), markup=False, highlight=False, soft_wrap=True)
+    console.print(jobs.logs(address, job), highlight=False, soft_wrap=True)
 
 
 @app.command()

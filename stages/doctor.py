@@ -81,9 +81,9 @@ def _cores() -> Finding:
 
 
 def _memory() -> Finding:
-    memory = psutil.virtual_memory()
-    found = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
-    if memory.available < 8 * 2**30:
+    free, total = session.free_memory_bytes(), psutil.virtual_memory().total
+    found = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    if free < 8 * 2**30:
         return Finding("warn", "memory", found, "recipe tiny wants 8 GiB; nano takes less")
     return Finding("ok", "memory", found)
 
@@ -91,6 +91,8 @@ def _memory() -> Finding:
 def _disk(store: Path) -> Finding:
     there = next(path for path in (store, *store.parents) if path.exists())
     free = shutil.disk_usage(there).free / 2**30
+    if not there.is_dir():
+        return Finding("bad", "store", f"{there} is a file", "choose a folder with --store")
     if not os.access(there, os.W_OK):
         return Finding("bad", "store", f"{there} is not writable", "choose one with --store")
     advice = "" if free >= 5 else "5 GiB or more are expected"

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from cluster.errors import UserError
 from cluster.storage import find_artifact, open_store, read_index
-from stages.recipe import RECIPES, Serve, load_recipe
-
-SERVED = ("checkpoint", "quantized")
+from stages.recipe import SERVED, Serve, builtin_recipes, load_recipe
 
 
 @dataclass(frozen=True)
@@ -24,11 +22,17 @@ class Endpoint:
     replicas: int = 1
 
 
-def endpoint_of(what: str, settings: Iterable[str], store_url: str) -> Endpoint:
-    """The endpoint meant by a recipe's name or file (as it last ran) or by an artifact."""
-    if (RECIPES / f"{what}.yaml").is_file() or Path(what).suffix in (".yaml", ".yml"):
-        return _of_recipe(what, settings)
-    store = open_store(store_url)
+def endpoint_of(what: str, settings: Iterable[str], store_url: str | None = None) -> Endpoint:
+    """The endpoint meant by a recipe's name or file (as it last ran) or by an artifact.
+
+    `store_url` is where an artifact lies ("runs" if not given), or another store than the recipe's.
+    """
+    settings = list(settings)
+    if what in builtin_recipes() or Path(what).suffix in (".yaml", ".yml"):
+        return _of_recipe(what, settings + ([f"store={store_url}"] if store_url else []))
+    if settings:
+        raise UserError(f"found --set {settings[0]} with the artifact {what!r}: it is a recipe's")
+    store = open_store(store_url or "runs")
     artifact = store.get(find_artifact(store, what))
     if artifact.kind not in SERVED:
         raise UserError(
@@ -47,7 +51,7 @@ def _of_recipe(name: str, settings: Iterable[str]) -> Endpoint:
     if entry is None or not store.has(entry["id"]):
         raise UserError(
             f"recipe {recipe.name!r} serves {serve.model!r}, which is not in {store.url} yet: "
-            f"`raylm run {name}` makes it"
+            f"`raylm run {recipe.arguments}` makes it"
         )
     return _endpoint(recipe.name, store.get(entry["id"]).path, serve)
 

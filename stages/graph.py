@@ -148,10 +148,16 @@ def _as_json(value: Any) -> Any:
 
 def chosen(graph: Graph, until: str | None, only: Iterable[str]) -> list[str]:
     """The steps that a run is about: all, those up to `until`, or `only` the named ones."""
-    for name in [*([until] if until else []), *only]:
+    only = list(only)
+    if until is not None and only:
+        raise UserError(
+            f"found --until {until} and --only {' '.join(only)}, expected one of the two: --until "
+            "runs a stage and all above it, --only runs it alone"
+        )
+    for name in [*([until] if until is not None else []), *only]:
         if name not in graph.nodes:
             raise UserError(f"no stage is called {name!r}{nearest(name, graph.nodes)}")
-    if until:
+    if until is not None:
         return graph.needed_for(until)
     wanted = set(only)
     return [name for name in graph.nodes if not wanted or name in wanted]

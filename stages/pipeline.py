@@ -21,7 +21,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
 
 from cluster import session
@@ -113,6 +112,7 @@ def _run_node(
                 progress=report,
                 connect=lambda: session.connect(recipe.file.cpus, address),
                 names=graph.names,
+                pricing=recipe.file.pricing,
             )
             metrics = node.step.stage.run(node.step.config, inputs, context)
         usage = meter.usage()
@@ -208,7 +208,7 @@ def _explained(node: Node, recipe: Recipe, log: Path, work: Path) -> Iterator[No
         raise StageFailure(
             f"stage {node.name!r} failed: {root_cause(error)}\n"
             f"The traceback is in {log}, the workers' logs are in {session.log_folder()}. "
-            f"Finished stages are kept: `raylm run {recipe.name}` again goes on from here"
+            f"Finished stages are kept: `raylm run {recipe.arguments}` again goes on from here"
         ) from error
 
 
@@ -232,7 +232,7 @@ def _logging_to(log: Path) -> Iterator[None]:
 def _check_memory(recipe: Recipe) -> None:
     """Refuse to start a recipe on a machine with less free memory than it says it needs."""
     needed = recipe.file.memory_gib
-    free = psutil.virtual_memory().available / 2**30
+    free = session.free_memory_bytes() / 2**30
     if needed is not None and free < needed:
         raise UserError(
             f"recipe {recipe.name!r} needs {needed:g} GiB of memory, found {free:.1f} GiB free: "

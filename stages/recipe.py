@@ -7,23 +7,29 @@ was expected. Whether names that no stage has lie in the store is the graph's qu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+import re
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cluster.errors import UserError
 from cluster.meter import Pricing
 from cluster.storage import RESERVED
+from stages.checked import checked
 from stages.hardware import Hardware
-from stages.registry import find_stage, nearest
+from stages.registry import STAGES, find_stage, nearest
 from stages.stage import Stage, StageConfig, role_of
+from stages.yaml_tree import YamlMistake, parse
 
 RECIPES = Path(__file__).parent / "recipes"
-Model = TypeVar("Model", bound=BaseModel)
+SERVED = ("checkpoint", "quantized")
+"""The kinds of artifact that an endpoint serves."""
+MAX_NAME = 64
 
 
 class Serve(BaseModel):
@@ -33,16 +39,17 @@ class Serve(BaseModel):
     model: str
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
-    replicas: int = Field(default=1, ge=1)
+    replicas: int = Field(default=1, ge=1, le=1000)
 
 
 class RecipeFile(BaseModel):
     """The recipe's own keys; what stands under a stage is checked by that stage's config."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = 17
-    store: str = "runs"
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    also_known: ClassVar[tuple[str, ...]] = ("extends",)
+    name: str
+    seed: int = Field(default=17, ge=0, lt=2**31)
+    store: str = Field(default="runs", min_length=1)
     description: str = ""
     pricing: Pricing = Pricing()
     hardware: Hardware | None = None
@@ -54,10 +61,26 @@ class RecipeFile(BaseModel):
 
     @field_validator("name")
     @classmethod
-    def _not_the_stores_own(cls, name: str) -> str:
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or len(name) > MAX_NAME:
+            raise ValueError(
+                f"found {name!r}, expected up to {MAX_NAME} of the letters a to z, digits and ._-, "
+                "a letter or digit first: it names a folder"
+            )
         if name in RESERVED:
             raise ValueError(f"a recipe cannot be called {name!r}: the store has a folder so named")
         return name
+
+    @field_validator("stages")
+    @classmethod
+    def _name_files(cls, stages: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name in stages:
+            if not re.fullmatch(r"\w[\w.-]*", name) or len(name) > MAX_NAME:
+                raise ValueError(
+                    f"found the name {name!r}, expected up to {MAX_NAME} letters, digits and ._-, "
+                    "a letter or digit first: it names a log file"
+                )
+        return stages
 
 
 @dataclass(frozen=True)
@@ -76,6 +99,8 @@ class Recipe:
 
     file: RecipeFile
     steps: Mapping[str, Step]
+    arguments: str
+    """What a command takes to mean this recipe: the name or file it was given, and its settings."""
 
     @property
     def name(self) -> str:
@@ -90,6 +115,7 @@ def builtin_recipes() -> list[str]:
 def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
     """The recipe of that name or at that path, with `--set path=value` settings applied."""
     tree = _read_tree(name, ())
+    settings = list(settings)
     for setting in settings:
         _apply(tree, setting)
     stages = tree.get("stages")
@@ -100,16 +126,19 @@ def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
     order = _ordered(steps)
     for step in steps.values():
         _check_parents(step, steps)
-    return Recipe(file, {key: steps[key] for key in order})
+    _check_served(file.serve, steps)
+    words = [name, *(word for setting in settings for word in ("--set", setting))]
+    return Recipe(file, {key: steps[key] for key in order}, shlex.join(words))
 
 
 def find_recipe(name: str, beside: Path | None = None) -> Path:
     """The file of a built-in recipe or of a path (`beside`: the folder relative paths start at)."""
-    if (RECIPES / f"{name}.yaml").is_file():
+    if name in builtin_recipes():
         return RECIPES / f"{name}.yaml"
-    path = (beside or Path()) / Path(name).expanduser()
-    if path.is_file():
-        return path
+    with contextlib.suppress(OSError, RuntimeError):  # a name too long, a home that nobody has
+        path = (beside or Path()) / Path(name).expanduser()
+        if path.is_file():
+            return path
     raise UserError(
         f"there is no recipe {name!r}{nearest(name, builtin_recipes())}; "
         "a recipe of your own is given by the path of its YAML file"
@@ -123,9 +152,11 @@ def _read_tree(name: str, above: tuple[Path, ...], beside: Path | None = None) -
         chain = " -> ".join(item.name for item in (*above, path))
         raise UserError(f"recipes extend each other in a circle: {chain}")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        tree = parse(path.read_text(encoding="utf-8"))
+    except (YamlMistake, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds {type(tree).__name__}, expected a mapping with 'stages'")
     tree.setdefault("name", path.stem)
@@ -154,10 +185,12 @@ def _apply(tree: dict[str, Any], setting: str) -> None:
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise UserError(f"--set {setting}: expected path=value, such as stages.base.steps=100")
+    if keys[0] == "extends":
+        raise UserError("--set extends: what a recipe extends stands in its file alone")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {path}: {text!r} is not a YAML value") from error
+        value = parse(text)
+    except YamlMistake as error:
+        raise UserError(f"--set {path}: {text[:80]!r} is not a YAML value ({error})") from error
     here: Any = tree
     for depth, key in enumerate(keys):
         place = ".".join(keys[:depth]) or "the recipe"
@@ -182,8 +215,11 @@ def _apply(tree: dict[str, Any], setting: str) -> None:
 
 def _step(name: str, tree: Mapping[str, Any]) -> Step:
     """One stage's entry, typed."""
-    if not isinstance(tree.get("stage"), str):
+    if "stage" not in tree:
         raise UserError(f"stages.{name} has no key 'stage'; it names what the stage does")
+    if not isinstance(tree["stage"], str):
+        known = nearest("", STAGES)
+        raise UserError(f"stages.{name}.stage: found {tree['stage']!r}, expected a name{known}")
     try:
         stage = find_stage(tree["stage"])
     except UserError as error:
@@ -203,6 +239,18 @@ def _check_parents(step: Step, steps: Mapping[str, Step]) -> None:
     for field, names in step.parents.items():
         for name in names:
             check_kind(step, field, name, steps[name].stage.kind if name in steps else None)
+
+
+def _check_served(serve: Serve | None, steps: Mapping[str, Step]) -> None:
+    """What is served must be a model of this recipe: better said before the run than after it."""
+    if serve is None:
+        return
+    kind = steps[serve.model].stage.kind if serve.model in steps else None
+    if kind not in SERVED:
+        models = [name for name, step in steps.items() if step.stage.kind in SERVED]
+        found = f"{serve.model!r}" + (f", which is of kind {kind!r}" if kind else "")
+        hint = nearest(serve.model, models) or "; it has none: leave `serve` out, or null"
+        raise UserError(f"serve.model: found {found}, expected a model of this recipe{hint}")
 
 
 def check_kind(step: Step, field: str, name: str, kind: str | None) -> None:
@@ -238,51 +286,3 @@ def _ordered(steps: Mapping[str, Step]) -> list[str]:
     for name in steps:
         visit(name)
     return order
-
-
-def checked(model: type[Model], tree: Any, place: str) -> Model:
-    """`tree` as `model`; what does not fit is a UserError with one sentence for each fault."""
-    try:
-        return model.model_validate(tree)
-    except ValidationError as error:
-        faults = [_sentence(model, dict(fault), place) for fault in error.errors()]
-        raise UserError("\n".join(faults)) from error
-
-
-def _sentence(model: type[BaseModel], fault: dict[str, Any], place: str) -> str:
-    """One of pydantic's faults, with its place, what was found and what was expected."""
-    keys = [str(part) for part in fault["loc"]]
-    path = place + ".".join(keys)
-    if fault["type"] == "extra_forbidden":
-        known = _keys_at(model, keys[:-1])
-        return f"{path}: there is no key {keys[-1]!r}{nearest(keys[-1], known)}"
-    if fault["type"] == "missing":
-        return f"{path}: missing; it has no default, so the recipe must give it"
-    said = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    found = repr(fault["input"])
-    found = found if len(found) <= 80 else found[:77] + "..."
-    if fault["type"] == "value_error":
-        return f"{path.rstrip('.')}: {said}"
-    return f"{path}: found {found}, expected {said}"
-
-
-def _keys_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    """The keys known at a path inside a model; several where a union leaves the choice."""
-    if not path:
-        extra = ["stage"] if issubclass(model, StageConfig) else []
-        return [*model.model_fields, *extra, *(["extends"] if model is RecipeFile else [])]
-    field = model.model_fields.get(path[0])
-    inner = list(_models_in(field.annotation)) if field else []
-    # past the field's name stand list positions and union tags, which are not fields
-    rest = path[1:]
-    while rest and not any(rest[0] in item.model_fields for item in inner):
-        rest = rest[1:]
-    return [key for item in inner for key in _keys_at(item, rest) if key != "stage"]
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The pydantic models that a type annotation speaks of."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models_in(part)

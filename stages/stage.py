@@ -19,11 +19,12 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.artifact import Artifact
+from cluster.meter import Pricing
 
 Metrics = dict[str, Any]
 Inputs = Mapping[str, Any]  # config field name -> Artifact, list[Artifact] or None
@@ -36,7 +37,11 @@ FREE = ("description", "stage")
 class StageConfig(BaseModel):
     """Base of every stage's config: frozen, unknown keys refused, `description` free to use."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
+    also_known: ClassVar[tuple[str, ...]] = ("stage",)
+    """Keys that a recipe may give beside the fields."""
     description: str = ""
 
 
@@ -96,6 +101,8 @@ class Context:
     connect: Callable[[], None] = lambda: None
     names: Mapping[str, str] = field(default_factory=dict)
     """Artifact id -> the recipe's name for it, for reports."""
+    pricing: Pricing = field(default_factory=Pricing)
+    """What the recipe says that resources cost."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
@@ -19,10 +18,11 @@ from stages.recipe import Recipe
 from stages.trace import Trace
 
 FIGURES = 3
+DEFAULT_URL = "http://127.0.0.1:8000"
 PREFERRED = (
     "documents_in", "documents", "pages", "train", "vocabulary_size", "train_tokens",
     "accuracy", "increase_percent", "bytes_after", "win_rate", "reward_before", "reward_after",
-    "reward", "pass_rate_before", "pass_rate_after", "pass_rate", "pass_at_1",
+    "reward", "pass_rate_first", "pass_rate_last", "pass_rate", "pass_at_1",
     "heldout_bits_per_byte", "heldout_loss", "loss", "gates_passed", "gates",
     "tokens_per_second", "parameters", "tokens", "steps", "bytes",
 )  # fmt: skip
@@ -42,7 +42,7 @@ def show_trace(console: Console, trace: Trace) -> None:
         ("passed", " > ".join(trace.passed)),
         ("begins", document.text[:200].replace("\n", " ")),
     ):
-        table.add_row(name, escape(value))
+        table.add_row(name, value)
     console.print(table)
 
 
@@ -95,15 +95,18 @@ def next_steps(outcome: Outcome) -> list[str]:
         lines += [f"report:    {page}", f"           {data} (for machines)"]
     serve = recipe.file.serve
     if serve and serve.model in outcome.manifests:
+        url = f"http://{serve.host}:{serve.port}"
         lines += [
-            f"endpoint:  raylm serve {recipe.name}   -> http://{serve.host}:{serve.port}/v1",
-            "talk:      raylm chat                 (in another terminal)",
+            f"endpoint:  raylm serve {recipe.arguments}   -> {url}/v1",
+            f"talk:      raylm chat{'' if url == DEFAULT_URL else f' --url {url}'}   "
+            "(in another terminal)",
         ]
     missing = [name for name in recipe.steps if name not in outcome.manifests]
     if missing:
-        lines.append(f"next:      raylm run {recipe.name}   makes {', '.join(missing)} too")
+        lines.append(f"next:      raylm run {recipe.arguments}   makes {', '.join(missing)} too")
     elif not lines:
-        lines.append(f"look:      raylm show {recipe.name}/{list(recipe.steps)[-1]}")
+        where = "" if recipe.file.store == "runs" else f" --store {recipe.file.store}"
+        lines.append(f"look:      raylm show {recipe.name}/{list(recipe.steps)[-1]}{where}")
     return lines
 
 
@@ -141,7 +144,7 @@ def show_plan(
     console.print(table)
     for name, values in figures.items():
         if values:
-            console.print(f"[bold]{name}[/bold]")
+            console.print(name, style="bold", highlight=False)
             for key, value in values.items():
                 shown = number(value) if isinstance(value, int | float) else value
                 console.print(f"  {key}: {shown}", highlight=False)
@@ -149,7 +152,9 @@ def show_plan(
         console.print(f"note: {note}", highlight=False)
     todo = [name for name, node in graph.nodes.items() if not node.done]
     if todo:
-        console.print(f"{len(todo)} of {len(graph.nodes)} stages to make: raylm run {recipe.name}")
+        console.print(
+            f"{len(todo)} of {len(graph.nodes)} stages to make: raylm run {recipe.arguments}"
+        )
     else:
         console.print("Everything is made already; raylm run would do nothing.")
 

@@ -20,7 +20,7 @@ _NAMES = ("datatrove", "adult", "gambling")
 class WordList(BaseModel):
     """Words that condemn a page of a language when it says more of them than is allowed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     list: str
     """A file with one word or phrase a line, or `adult` or `gambling`."""
     language: str

@@ -15,14 +15,14 @@ _SECRETS = ("key", "secret", "token", "password", "client_secret", "sas_token", 
 class Source(BaseModel):
     """One source: a `path`, a `common_crawl` dump, a `dataset`, or `installed_packages`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    path: str | None = None
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    path: str | None = Field(default=None, min_length=1)
     """A file, a folder or a pattern (`*`), local or as a URL (s3://, gs://, https://)."""
-    common_crawl: str | None = None
+    common_crawl: str | None = Field(default=None, min_length=1)
     """A dump's name, such as CC-MAIN-2024-22: every file of its path listing, unless `files`."""
-    dataset: str | None = None
+    dataset: str | None = Field(default=None, min_length=1)
     """A Hugging Face dataset: its name on the hub, or a local folder."""
-    installed_packages: list[str] | None = None
+    installed_packages: list[str] | None = Field(default=None, min_length=1)
     """Distribution names, or ["all"]: their documentation and docstrings."""
     name: str | None = None
     """What ids and ledgers call it; the folder's, file's, dump's or dataset's name if not given."""

@@ -13,6 +13,7 @@ from typing import Any
 from cluster.errors import UserError
 from cluster.storage import Store
 from model.config import ModelConfig
+from stages.checked import checked
 from stages.corpus import Config as CorpusConfig
 from stages.graph import Graph
 from stages.planning.corpus import corpus_figures
@@ -20,7 +21,7 @@ from stages.planning.figures import run_figures
 from stages.planning.machine import Machine, measured_machine, planned_machine
 from stages.planning.run_shape import RunShape
 from stages.pretrain import Config as PretrainConfig
-from stages.recipe import Recipe, Step, checked
+from stages.recipe import Recipe, Step
 
 Measure = Callable[[RunShape], Machine]
 

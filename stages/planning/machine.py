@@ -15,6 +15,8 @@ from stages.planning.run_shape import RunShape
 from stages.planning.work import ATTENTION_BACKWARD
 
 ROUNDS = 5
+LARGEST = 4096
+"""Sizes above this are measured at it: a plan must not need the memory that the run needs."""
 
 Clock = Callable[[], float]
 
@@ -76,12 +78,13 @@ def measured_machine(run: RunShape, clock: Clock = time.perf_counter) -> Machine
     model, threads = run.model, torch.get_num_threads()
     torch.set_num_threads(run.config.parallel.threads)
     try:
-        tokens, width = min(2048, int(run.tokens)), model.hidden_size
-        x, wide = torch.randn(tokens, width), torch.randn(tokens, model.intermediate_size)
-        weight = torch.randn(model.intermediate_size, width)
+        tokens = min(2048, int(run.tokens))
+        width, inner = min(model.hidden_size, LARGEST), min(model.intermediate_size, LARGEST)
+        x, wide = torch.randn(tokens, width), torch.randn(tokens, inner)
+        weight = torch.randn(inner, width)
         flops = 2.0 * x.numel() * len(weight)
-        length = run.config.sequence_length
-        shape = (max(1, tokens // length), model.num_attention_heads, length, model.head_dim)
+        length, heads = min(run.config.sequence_length, LARGEST), min(model.num_attention_heads, 64)
+        shape = (max(1, tokens // length), heads, length, min(model.head_dim, 256))
         query, keys = torch.randn(shape, requires_grad=True), torch.randn(shape)
         keys.requires_grad_()
         mask = torch.ones(length, length).tril_().log_()

@@ -29,4 +29,4 @@ class ReportConfig(StageConfig):
     title: str = "raylm run"
 
 
-STAGE = Stage("report", "report", 1, ReportConfig, "stages.report.run:run")
+STAGE = Stage("report", "report", 2, ReportConfig, "stages.report.run:run")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -58,24 +59,16 @@ def stage_row(artifact: Artifact, names: Mapping[str, str]) -> Facts:
         "cpu_seconds": manifest.cpu_seconds,
         "peak_pss_bytes": manifest.peak_pss_bytes,
         "cost": manifest.cost,
+        "currency": manifest.currency,
         "energy_kwh": manifest.energy_kwh,
+        "energy_source": manifest.energy_source,
         "metrics": manifest.metrics,
     }
 
 
 def own_row(name: str, identity: str | None, usage: Usage) -> Facts:
     """The report's own row: what it took until its page was drawn."""
-    return {
-        "name": name,
-        "kind": "report",
-        "artifact": identity,
-        "seconds": usage.seconds,
-        "cpu_seconds": usage.cpu_seconds,
-        "peak_pss_bytes": usage.peak_pss_bytes,
-        "cost": usage.cost,
-        "energy_kwh": usage.energy_kwh,
-        "metrics": {},
-    }
+    return {"name": name, "kind": "report", "artifact": identity, **asdict(usage), "metrics": {}}
 
 
 def corpus_facts(corpora: Sequence[Artifact]) -> Facts | None:
@@ -90,15 +83,7 @@ def corpus_facts(corpora: Sequence[Artifact]) -> Facts | None:
     return {
         "in": ledger["in"],
         "kept": ledger["kept"],
-        "dropped": {
-            step: {
-                "documents": sum(counts["documents"] for counts in reasons.values()),
-                "bytes": sum(counts["bytes"] for counts in reasons.values()),
-                "reasons": {reason: counts["documents"] for reason, counts in reasons.items()},
-            }
-            for step, reasons in ledger["dropped"].items()
-        },
-        "quarantined": ledger.get("quarantined", {}),
+        "dropped": dropped_by_step(ledger),
         "languages": ledger.get("languages", {}),
         "truth": None
         if truth is None
@@ -109,6 +94,25 @@ def corpus_facts(corpora: Sequence[Artifact]) -> Facts | None:
         },
         "decontamination": read_json(folder / "decontamination.json"),
     }
+
+
+def dropped_by_step(ledger: Mapping[str, Any]) -> Facts:
+    """Step -> documents, bytes and reasons; what is broken leaves by the step "quarantine"."""
+    dropped = {
+        step: {
+            "documents": sum(counts["documents"] for counts in reasons.values()),
+            "bytes": sum(counts["bytes"] for counts in reasons.values()),
+            "reasons": {reason: counts["documents"] for reason, counts in reasons.items()},
+        }
+        for step, reasons in ledger["dropped"].items()
+    }
+    if broken := ledger.get("quarantined"):
+        dropped["quarantine"] = {
+            "documents": sum(broken.values()),
+            "bytes": ledger.get("quarantined_bytes", 0),
+            "reasons": broken,
+        }
+    return dropped
 
 
 def pass_at_k(models: Mapping[str, Any]) -> Facts:
@@ -146,13 +150,15 @@ def add_node(graph: Facts, identity: str, name: str, parents: Sequence[Artifact]
 
 
 def totals(rows: Iterable[Mapping[str, Any]]) -> Facts:
-    """Sums over the stages; memory is the largest."""
+    """Sums over the stages; memory is the largest; energy is `measured` where all of it is."""
     rows = list(rows)
     return {
         "seconds": sum(row["seconds"] for row in rows),
         "cost": sum(row["cost"] for row in rows),
         "energy_kwh": sum(row["energy_kwh"] for row in rows),
         "peak_pss_bytes": max((row["peak_pss_bytes"] for row in rows), default=0),
+        "currency": " and ".join(sorted({row["currency"] for row in rows})),
+        "measured": all(row["energy_source"] == "RAPL" for row in rows),
     }
 
 

@@ -109,9 +109,6 @@ def funnel(corpus: Facts) -> list[dict[str, Any]]:
     came = corpus["in"]["documents"]
     taken = {step: counts["documents"] for step, counts in corpus["dropped"].items()}
     why = {step: counts["reasons"] for step, counts in corpus["dropped"].items()}
-    if corpus["quarantined"]:
-        taken["quarantine"] = sum(corpus["quarantined"].values())
-        why["quarantine"] = corpus["quarantined"]
     steps = sorted(taken, key=lambda step: DOORS.index(step) if step in DOORS else len(DOORS))
     left = came
     rows = [{"name": "came in", "left": 100.0, "lost": 0.0, "why": "", "text": show_count(came)}]

@@ -20,7 +20,7 @@ def run(stage_config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     artifacts = list(several(inputs, "stages"))
     if scores is not None and scores.id not in {artifact.id for artifact in artifacts}:
         artifacts.append(scores)
-    with Meter() as meter:
+    with Meter(context.pricing) as meter:
         facts = gather(config.title, artifacts, scores, context.names)
         logs = training_logs(artifacts, context.names)
         samples = read_lines(scores.path / "samples.jsonl") if scores is not None else []

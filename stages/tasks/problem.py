@@ -19,7 +19,6 @@ from typing import Any
 
 from cluster.errors import UserError
 
-TASKS = ("arithmetic", "format", "code")
 SPLITS = ("train", "eval")
 
 

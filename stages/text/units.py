@@ -24,7 +24,6 @@ _ENDINGS = (
     ("tar", re.compile(r"\.(tar(\.(gz|xz|bz2))?|tgz)$", re.I)),
     ("pages", re.compile(r"\.(html?|xhtml|txt|md|rst)$", re.I)),
 )
-FORMATS = tuple(name for name, _ in _ENDINGS)
 _ASKED_FOR = ("json", "csv", "arrow")
 """Formats that a folder of other things may well hold."""
 _PAGES_PER_UNIT = 500

@@ -38,6 +38,20 @@ def test_cores_are_those_we_may_use() -> None:
     assert 1 <= session.cores() <= (os.cpu_count() or 1)
 
 
+def test_a_containers_limit_counts_as_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "CGROUP", tmp_path)
+    free = session.free_memory_bytes()
+    assert abs(free - psutil.virtual_memory().available) < 2**30
+    (tmp_path / "memory.stat").write_text("anon 7\ninactive_file 1000000\n")
+    (tmp_path / "memory.current").write_text("3000000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert session.free_memory_bytes() > 100_000_000
+    (tmp_path / "memory.max").write_text("5000000\n")
+    assert session.free_memory_bytes() == 3_000_000
+
+
 def test_a_users_own_module_of_our_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text("x = 1\n")
     code = (

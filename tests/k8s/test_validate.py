@@ -104,6 +104,22 @@ def test_wrong_types_and_missing_fields_are_refused(
     assert any("'template' is a required property" in problem for problem in found)
 
 
+@needs_kubectl
+def test_what_the_operator_refuses_is_refused(rendered: list[dict[str, Any]]) -> None:
+    assert [rule for document in rendered for rule in validate.operator_rules(document)] == []
+    job = find(rendered, "RayJob")
+    job["spec"] |= {"backoffLimit": 2, "submissionMode": "SidecarMode"}
+    assert list(validate.operator_rules(job)) == [
+        "spec.backoffLimit: not with clusterSelector",
+        "spec.submissionMode: SidecarMode not with clusterSelector",
+    ]
+    service = find(rendered, "RayService")
+    service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["minReplicas"] = 9
+    assert list(validate.operator_rules(service)) == [
+        "worker group replicas: replicas are not within 9 to 2"
+    ]
+
+
 def test_maps_and_preserved_fields_stay_open() -> None:
     schema = validate.strict(
         {
@@ -139,7 +155,9 @@ def test_without_kubectl_it_says_so(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert validate.main([]) == 0
-    assert "SKIPPED manifests: kubectl is not installed" in capfd.readouterr().err
+    shown = capfd.readouterr()
+    assert "SKIPPED rendering: kubectl is not installed" in shown.err
+    assert "NetworkPolicy/deny-all" in shown.out, "what is written is checked all the same"
 
 
 @needs_kubectl

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model.attention import document_mask
-from model.flops import packed_flops_per_token, peak_flops, utilization
+from model.flops import packed_flops_per_token, peak_flops
 from tests.model.conftest import small_config
 
 
@@ -46,7 +46,3 @@ def test_peaks_go_by_the_devices_name(
 
 def test_float32_is_without_tensor_cores() -> None:
     assert peak_flops("NVIDIA H100 80GB HBM3", "float32") == 67e12
-
-
-def test_utilization_is_over_all_devices() -> None:
-    assert utilization(1000, 2e9, 1e13, devices=2) == pytest.approx(0.1)

@@ -32,6 +32,16 @@ def url(ray_session: None, gguf_f16: Path) -> Iterator[str]:
 
 
 @pytest.mark.dist
+def test_what_does_not_start_is_said(
+    ray_session: None, gguf_f16: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "START_DEADLINE_S", 2.0)
+    greedy = app.Settings(model=str(gguf_f16), cpus=999)
+    with pytest.raises(UserError, match=r"the endpoint did not start: .*; the replicas' logs"):
+        app._start(greedy, "127.0.0.1", free_port())
+
+
+@pytest.mark.dist
 def test_two_replicas_answer_the_openai_client(url: str) -> None:
     from ray import serve as ray_serve
 

@@ -153,6 +153,9 @@ def test_a_stop_string_cuts_the_answer(client: openai.OpenAI) -> None:
         ("/v1/completions", {"prompt": "a", "stop": list("abcde")}, 400, None, "at most 4"),
         ("/v1/completions", {"prompt": "a", "temprature": 1}, 400, None, "temprature"),
         ("/v1/completions", {}, 400, None, "prompt"),
+        ("/v1/completions", {"prompt": None}, 400, None,
+         "prompt: Input should be a valid string or a valid array"),
+        ("/v1/completions", {"prompt": "a", "nonsense": None}, 400, None, "nonsense"),
         ("/v1/chat/completions", {"messages": []}, 400, None, "messages"),
         ("/v1/chat/completions", {"messages": [{"role": "tool", "content": "x"}]}, 400, None,
          "role"),
@@ -172,6 +175,21 @@ def test_mistakes_get_openais_error_form(
     assert set(error) == {"message", "type", "param", "code"}
     assert error["code"] == code
     assert said in error["message"]
+
+
+def test_null_is_the_default(served: SimpleNamespace) -> None:
+    """As OpenAI's reference has it: clients send null for what they leave open."""
+    shared = dict.fromkeys(
+        ("temperature", "top_p", "n", "seed", "stop", "stream", "stream_options", "logit_bias",
+         "presence_penalty", "frequency_penalty", "user", "logprobs")
+    )  # fmt: skip
+    text = {"max_tokens": None, "echo": None, "best_of": None, "suffix": None, "prompt": "Lena"}
+    answer = post(served, "/v1/completions", **shared, **text)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["completion_tokens"] <= 16
+    chat = dict.fromkeys(("tools", "top_logprobs", "response_format", "max_tokens", "metadata"))
+    body = {**shared, **chat, "messages": HELLO, "max_completion_tokens": 4}
+    assert post(served, "/v1/chat/completions", **body).status_code == 200
 
 
 def test_a_body_that_is_no_json_and_a_wrong_method(served: SimpleNamespace) -> None:

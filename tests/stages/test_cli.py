@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,8 @@ MISTAKES = [
     (["run", "tniy"], "there is no recipe 'tniy'"),
     (["run", "toy.yaml", "--set", "stages.base.steps=many"], "stages.base.steps: found 'many'"),
     (["run", "toy.yaml", "--until", "bas"], "did you mean 'base'"),
+    (["run", "toy.yaml", "--until", ""], "no stage is called ''"),
+    (["run", "toy.yaml", "--until", "all", "--only", "base"], "expected one of the two"),
     (["run", "toy.yaml", "--set", "stages.first.fail=user"], "stage 'first': found a bad text"),
     (["run", "cycle.yaml"], "circle: one -> two -> one"),
     (["run", "toy.yaml", "--set", "store=nowhere://x"], "nowhere:// cannot be used"),
@@ -71,6 +74,9 @@ MISTAKES = [
     (["run", "torn.yaml"], "torn.yaml is not valid YAML: while parsing"),
     (["serve", "toy.yaml", "--port", "99999"], "less than or equal to 65535"),
     (["show", "nothing"], "there is no artifact 'nothing'"),
+    (["show", ""], "there is no artifact ''"),
+    (["show", "x" * 5000], "there is no artifact"),
+    (["show", "a", "--store", ""], "found an empty store"),
     (["report", "toy.yaml"], "has no report"),
     (["serve", "toy.yaml"], "has no 'serve' key"),
     (["import", "nothing", "--name", "x"], "there is nothing at nothing"),
@@ -137,11 +143,25 @@ def test_imports_become_parents(tmp_path: Path) -> None:
     assert done.returncode == 2 and "pickled weights" in done.stderr
 
 
+def test_what_to_do_next_is_a_command_that_works(tmp_path: Path, toy: str) -> None:
+    settings = ["--set", "store=elsewhere", "--set", "stages.first.text='[/b]'"]
+    done = raylm(tmp_path, "run", "toy.yaml", *settings, "--until", "all")
+    again = f"raylm run toy.yaml {shlex.join(settings)}"
+    assert f"next:      {again}   makes base too" in " ".join(done.stdout.split("\n"))
+    done = raylm(tmp_path, *shlex.split(again)[1:])
+    assert "look:      raylm show toy/base --store elsewhere" in done.stdout
+    shown = raylm(tmp_path, "show", "first", "--store", "elsewhere")
+    assert shown.returncode == 0 and "[/b]" in shown.stdout
+
+
 def test_doctor_looks_at_the_machine(tmp_path: Path) -> None:
     done = raylm(tmp_path, "doctor")
     assert done.returncode == 0, done.stdout
     for word in ("python", "compiler", "shared memory", "cores", "disk", "Ready"):
         assert word in done.stdout
+    (tmp_path / "file").touch()
+    done = raylm(tmp_path, "doctor", "--store", "file")
+    assert done.returncode == 1 and "file is a file  -> choose a folder" in done.stdout
 
 
 def test_help_answers_at_once() -> None:

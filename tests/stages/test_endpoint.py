@@ -30,13 +30,21 @@ def served(folder: Path) -> dict[str, Any]:
 def test_a_recipe_serves_what_its_last_run_made(tmp_path: Path) -> None:
     path = write_recipe(tmp_path, served(tmp_path))
     with pytest.raises(UserError, match=r"serves 'base', which is not in .* yet"):
-        endpoint_of(path, (), "unused")
+        endpoint_of(path, ())
     store = LocalStore(tmp_path / "runs")
     made = run_recipe(load_recipe(path), store, Console(quiet=True)).manifests
-    endpoint = endpoint_of(path, (), "unused")
+    endpoint = endpoint_of(path, ())
     assert endpoint.folder == store.get(made["base"].id).path
     assert (endpoint.name, endpoint.port, endpoint.replicas) == ("toy", 9000, 2)
     by_id = endpoint_of(made["base"].id, (), store.url)
     assert by_id.folder == endpoint.folder and by_id.port == 8000
     with pytest.raises(UserError, match="'toy/all' is of kind 'corpus', expected 'checkpoint'"):
         endpoint_of("toy/all", (), store.url)
+
+
+def test_a_recipe_in_another_store_and_settings_without_a_recipe(tmp_path: Path) -> None:
+    path, other = write_recipe(tmp_path, served(tmp_path)), str(tmp_path / "other")
+    run_recipe(load_recipe(path, [f"store={other}"]), LocalStore(Path(other)), Console(quiet=True))
+    assert endpoint_of(path, (), other).folder.is_relative_to(other)
+    with pytest.raises(UserError, match="--set seed=1 with the artifact 'toy/base'"):
+        endpoint_of("toy/base", ["seed=1"], other)

@@ -128,6 +128,26 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({**GOOD, "name": "../up"}, r"name: found '\.\./up'"),
     ({**GOOD, "pricing": {"gpu_hours": 1}}, r"pricing\.gpu_hours: .*did you mean 'gpu_hour'"),
     ({**GOOD, "seed": "x"}, r"seed: found 'x', expected a valid integer"),
+    ({**GOOD, "seed": -1}, r"seed: found -1, expected greater than or equal to 0"),
+    ({**GOOD, "seed": 10**30}, r"seed: found 1000000.*, expected less than 2147483648"),
+    ({**GOOD, "memory_gib": float("inf")}, r"memory_gib: found inf, expected a finite number"),
+    ({**GOOD, "store": ""}, r"store: found '', expected to have at least 1 character"),
+    ({**GOOD, "stages": {}}, r"stages: found \{\}, expected to have at least 1 item"),
+    ({**GOOD, "stages": ["first"]}, r"stages: found \['first'\], expected a valid dictionary"),
+    (changed(base=["count"]), r"stages\.base: found \['count'\], expected a valid dictionary"),
+    (changed(base={"stage": 5}), r"stages\.base\.stage: found 5, expected a name; known: corpus"),
+    (changed(**{"../up": {"stage": "write", "text": "a"}}), r"found the name '\.\./up', expected"),
+    (changed(**{"[/b]": {"stage": "write", "text": "a"}}), r"found the name '\[/b\]', expected"),
+    (changed(**{"x" * 99: {"stage": "write", "text": "a"}}), r"found the name 'xxx.*up to 64"),
+    ({**GOOD, "stages": {5: GOOD["stages"]["first"]}}, r"found 5 as a key, expected text"),
+    (
+        {**GOOD, "serve": {"model": "bose"}},
+        r"serve\.model: found 'bose', expected a model of this recipe; did you mean 'base'",
+    ),
+    (
+        {**GOOD, "serve": {"model": "all"}},
+        r"serve\.model: found 'all', which is of kind 'corpus', expected a model of this recipe",
+    ),
     ({"name": "none"}, r"stages: missing"),
 ]
 
@@ -148,6 +168,9 @@ def test_a_bad_recipe_is_a_clear_sentence(
         ("stages.all.pieces.5=x", "is a list of 2"),
         ("seed.x=1", "nothing inside|seed"),
         ("seed=[1", "not a YAML value"),
+        ("seed=" + "[" * 3000, "not a YAML value .*too deep"),
+        ("seed=2020-13-45", "not a YAML value .*month"),
+        ("extends=nano", "what a recipe extends stands in its file"),
     ],
 )
 def test_a_bad_setting_is_a_clear_sentence(tmp_path: Path, setting: str, sentence: str) -> None:
@@ -156,14 +179,25 @@ def test_a_bad_setting_is_a_clear_sentence(tmp_path: Path, setting: str, sentenc
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no recipe 'nowhere'"):
-        load_recipe("nowhere")
+    for name in ("nowhere", "x" * 5000, "~nobody-of-that-name/x.yaml", "a\0b", str(tmp_path)):
+        with pytest.raises(UserError, match="there is no recipe"):
+            load_recipe(name)
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(UserError, match="holds list, expected a mapping"):
         load_recipe(str(tmp_path / "list.yaml"))
     (tmp_path / "broken.yaml").write_text("a: [")
     with pytest.raises(UserError, match="not valid YAML"):
         load_recipe(str(tmp_path / "broken.yaml"))
+    (tmp_path / "twice.yaml").write_text("stages:\n  a: {stage: write}\n  a: {stage: join}\n")
+    with pytest.raises(UserError, match="line 2, column 3: the key 'a' stands twice"):
+        load_recipe(str(tmp_path / "twice.yaml"))
+
+
+def test_what_a_command_takes_to_mean_a_recipe(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, GOOD)
+    assert load_recipe(path, ["seed=3", "store=a b"]).arguments == (
+        f"{path} --set seed=3 --set 'store=a b'"
+    )
 
 
 @pytest.mark.parametrize("name", builtin_recipes())

@@ -94,6 +94,7 @@ def make_run(root: Path) -> tuple[list[Artifact], dict[str, str]]:
             cpu_seconds=1.8 * seconds,
             peak_pss_bytes=int(2.4e9),
             cost=seconds * 0.04 / 3600 * 2,
+            currency="EUR",
             energy_kwh=seconds * 16 / 3.6e6,
             created="2026-11-22T13:00:00Z",
             files=[],

@@ -59,8 +59,8 @@ def test_funnel_goes_down_to_what_was_kept() -> None:
             "dropped": {
                 "dedup": {"documents": 3, "reasons": {"near": 1, "exact": 2}},
                 "language": {"documents": 2, "reasons": {"fr": 2}},
+                "quarantine": {"documents": 1, "reasons": {"truncated": 1}},
             },
-            "quarantined": {"truncated": 1},
         }
     )
     assert [row["name"] for row in rows] == [

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cluster.artifact import Artifact
+from cluster.meter import Pricing
 from stages.report import STAGE, ReportConfig
 from stages.stage import Context
 from tests.stages.report.sample_run import PARENTS, SECONDS, identity, make_run
@@ -24,7 +25,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str,
     artifacts, names = make_run(folder / "run")
     names["report-own"] = "page"
     (folder / "out").mkdir()
-    context = Context(1, folder / "out", folder / "scratch", name="page", names=names)
+    context = Context(
+        1,
+        folder / "out",
+        folder / "scratch",
+        name="page",
+        names=names,
+        pricing=Pricing(currency="EUR"),
+    )
     inputs = {"stages": artifacts[:-1], "scores": artifacts[-1]}
     metrics = STAGE.run(ReportConfig(stages=["s"], title="A <run>"), inputs, context)
     facts = json.loads((context.out / "report.json").read_text(encoding="utf-8"))
@@ -43,11 +51,12 @@ def test_json_has_what_machines_read(made: tuple[dict[str, Any], str, dict[str, 
     assert rows["base"]["artifact"] == identity("base")
     assert rows["base"]["metrics"]["parameters"] == 1_312_000
     assert rows["base"]["cost"] > 0 and rows["base"]["energy_kwh"] > 0
+    assert rows["base"]["currency"] == "EUR" and rows["page"]["currency"] == "EUR"
     assert rows["page"]["artifact"] == "report-own" and rows["page"]["seconds"] > 0
     corpus = facts["corpus"]
     dropped = sum(step["documents"] for step in corpus["dropped"].values())
-    lost = dropped + sum(corpus["quarantined"].values())
-    assert corpus["in"]["documents"] == corpus["kept"]["documents"] + lost
+    assert corpus["in"]["documents"] == corpus["kept"]["documents"] + dropped
+    assert corpus["dropped"]["quarantine"]["reasons"] == {"truncated_record": 4, "bad_charset": 2}
     assert corpus["truth"]["dedup"] == {"precision": 0.991, "recall": 0.967, "planted": 142}
     assert {"pretrain", "sft", "ppo", "rlvr", "sft_continued"} <= facts["pass_at_k"].keys()
     assert list(facts["pass_at_k"]["rlvr"]) == ["1", "2", "4", "8", "16", "32"]
@@ -111,6 +120,7 @@ def test_page_loads_nothing_and_shows_everything(
     assert page.open == [] and page.loads == []
     assert not re.search(r"url\((?!#)", html) and "@import" not in html
     assert "A <run>" in page.text
+    assert "cost, estimated (EUR)" in page.text and "USD" not in page.text
     for name in PARENTS:
         assert name in page.text
     for gate in facts["gates"]:
