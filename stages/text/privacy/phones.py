@@ -17,8 +17,8 @@ import phonenumbers
 _EXTENSION = r"(?: ?(?:x|ext\.? ?|转)\d{1,6})?"
 _END = r"(?![\w@]|[.,:/-]\d)"
 _INTERNATIONAL = re.compile(
-    r"(?<![\w.+])(?:\(\+[1-9]\d{0,2}\)|(?:\+ ?|00(?=[1-9]\d{0,2}[ (-]|[1-9]\d{9,13}\b))[1-9]\d{0,2})"
-    r"[ .-]?"
+    r"(?<![\w.+])(?:\(\+[1-9]\d{0,2}\)"
+    r"|(?:\+ ?|00(?=[1-9]\d{0,2}[ (-]|[1-9]\d{9,13}\b))[1-9]\d{0,2})[ .-]?"
     rf"(?:\(\d{{1,5}}\)[ .-]?)?\d{{1,12}}(?:[ .-](?:\(\d{{1,5}}\)|\d{{1,8}})){{0,5}}"
     rf"{_EXTENSION}{_END}",
     re.ASCII,
@@ -106,7 +106,9 @@ def _domestic(written: str, language: str) -> bool:
     """
     if written.lstrip("(")[0] != "0" or not re.search(r"[ ./)-]", written):
         return False
-    if "/" in written and not _AREA_CODE_FIRST.match(written) or _ZIP_CODE.fullmatch(written):
+    if "/" in written and not _AREA_CODE_FIRST.match(written):
+        return False
+    if _ZIP_CODE.fullmatch(written):
         return False
     regions = _REGIONS.get(language, _DEFAULT_REGIONS)
     return any(_possible_in(written, region, strictly=True) for region in regions)
