@@ -36,7 +36,7 @@ _NATIONAL = (
     ),
 )
 _GROUPS = re.compile(
-    rf"(?<![\w.+/=#-])(?<!\d:)(?:\(\d{{1,5}}\)[ /-]?|\d{{1,5}}[ ./-]?)"
+    rf"(?<![\w.+/=#-])(?<!\d:)(?:(?:\d[ -]?)?\(\d{{1,5}}\)[ /-]?|\d{{1,5}}[ ./-]?)"
     rf"\d{{1,9}}(?:[ ./-]\d{{2,8}}){{0,4}}{_EXTENSION}{_END}",
     re.ASCII,
 )
@@ -101,10 +101,11 @@ def find_phones(text: str, language: str = "") -> Iterator[tuple[int, int]]:
 
 
 def _domestic(written: str, language: str) -> bool:
-    """Whether it is a valid number of a country of this language, with its leading zero and
-    groups.
+    """Whether it is a valid number of a country of this language, with its leading zero (in
+    Russia an eight) and groups.
     """
-    if written.lstrip("(")[0] != "0" or not re.search(r"[ ./)-]", written):
+    trunk = "8" if language == "ru" else "0"
+    if written.lstrip("(")[0] != trunk or not re.search(r"[ ./)-]", written):
         return False
     if "/" in written and not _AREA_CODE_FIRST.match(written):
         return False

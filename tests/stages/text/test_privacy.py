@@ -91,6 +91,7 @@ def test_what_is_no_personal_data_stays(text: str) -> None:
         ("phone", "Mobile: ", "(0661)-435545", ""),
         ("phone", "answering at ", "48/526-0574", ""),
         ("phone", "Fax: ", "06-91/832 1406", ""),
+        ("phone", "手机", "8 (301) 123-55-87", "，谢谢"),
         ("secret", "api_key = '", "9aF3kQ7xZ2mB8vL4", "'"),
         ("credit_card", "card number ", "630427373398", " is lost"),
     ],
