@@ -65,7 +65,8 @@ def frequent_questions() -> Iterator[Text]:
         yield ("zh" if "zh-cn" in name or "zh-tw" in name else "en"), page_text(html)
 
 
-def _common_crawl() -> Iterator[Text]:
+def common_crawl() -> Iterator[Text]:
+    """C4's sample: English pages of the web."""
     for line in (SHARED / "corpus/llamafactory/c4_demo.jsonl").read_text("utf-8").splitlines():
         yield "en", json.loads(line)["text"]
 
@@ -76,7 +77,7 @@ def _english() -> Iterator[Text]:
             yield "en", page_text(html)
     for _, body in members("debian/python3.11-doc-html-and-rst.tar.xz", ".txt"):
         yield "en", body.decode("utf-8", "replace")
-    yield from _common_crawl()
+    yield from common_crawl()
     for path in sorted((SHARED / "corpus/dolma").rglob("cc_en_head-*.jsonl")):
         for line in path.read_text("utf-8").splitlines():
             yield "en", json.loads(line)["text"]
@@ -143,5 +144,5 @@ def documents(count: int, seed: int = 17) -> list[Text]:
 
 def few_documents(count: int, seed: int = 17) -> list[Text]:
     """`count` documents, at most some 1,500, of what is read in a second or two."""
-    few = (reference("zh-cn", "de", "fr"), frequent_questions(), _common_crawl())
+    few = (reference("zh-cn", "de", "fr"), frequent_questions(), common_crawl())
     return _drawn(few, seed)[:count]

@@ -147,10 +147,10 @@ def _search(
     for corpus in published:
         for path in document_files(corpus.path):
             found = PublishedFile(path)
-            if not found.signatures.exists():
+            if not found.comparable():
                 raise UserError(
-                    f"corpus {corpus.id} holds no {found.signatures.name}: it was made before "
-                    "corpora kept their signatures; make it again to find duplicates of it"
+                    f"corpus {corpus.id} holds no {found.signatures.name} of this version: it was "
+                    "made by an older one; make it again to find duplicates of it"
                 )
             older.append(found)
     units = [CommittedUnit(folder) for folder in folders]

@@ -201,6 +201,12 @@ class PublishedFile:
         """Another view of it, whose files are open for as long as it lives."""
         return PublishedFile(self.documents)
 
+    def comparable(self) -> bool:
+        """Whether it keeps the keys that this version compares."""
+        if not self.signatures.exists():
+            return False
+        return np.load(self.signatures, mmap_mode="r").shape[1:] == (dedup.KEYS,)
+
     @property
     def rows(self) -> int:
         return len(np.load(self.signatures, mmap_mode="r"))

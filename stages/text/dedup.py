@@ -3,11 +3,13 @@
 Near duplicates follow MinHash with banding (Broder 1997; Leskovec, Rajaraman and Ullman, ch. 3):
 datatrove's shingles and signatures, 14 bands of 8 hashes over word 5-grams (character 5-grams where
 words have no spaces between them), so that a pair of Jaccard similarity s is a candidate with
-probability 1 - (1 - s^8)^14. Unlike datatrove's own clustering, rows are keyed by document and
-partitioned by the band's hash; a candidate pair becomes an edge only when the Jaccard similarity of
-its two shingle sets, computed exactly, reaches the threshold; and within a component a document
-goes only if it is itself a near duplicate of one that stays. So neither false candidates nor a long
-chain of likenesses can swallow a source. The first document in crawl order stays.
+probability 1 - (1 - s^8)^14. Four more bands lie across these, each through one hash of eight of
+them: they cost keys but no hashing, and lift recall above that curve (0.64 instead of 0.56 at 0.7).
+Unlike datatrove's own clustering, rows are keyed by document and partitioned by the band's hash; a
+candidate pair becomes an edge only when the Jaccard similarity of its two shingle sets, computed
+exactly, reaches the threshold; and within a component a document goes only if it is itself a near
+duplicate of one that stays. So neither false candidates nor a long chain of likenesses can swallow
+a source. The first document in crawl order stays.
 
 Every function works on one partition and knows no other.
 """
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
 
 BANDS = 14
 HASHES_PER_BAND = 8
+BANDS_ACROSS = 4
 SHINGLE_SIZE = 5  # words, or characters
-KEYS = 1 + BANDS
+KEYS = 1 + BANDS + BANDS_ACROSS
 """A document's keys: its exact key, then one for each band."""
 UNSEGMENTED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo"})
 """Languages that put no spaces between words: their shingles are of characters."""
@@ -36,6 +39,9 @@ _ALL_PAIRS_UP_TO = 24  # documents of one bucket; larger ones are compared with 
 _PRIME = np.uint64((1 << 61) - 1)
 _ROWS_AT_ONCE = 256  # the permuted hashes of so many shingles stay in the cache
 _ODD = np.uint64(0x9E3779B97F4A7C15)
+_POSITIONS = np.arange(HASHES_PER_BAND)
+_ACROSS = (_POSITIONS + HASHES_PER_BAND * np.arange(BANDS_ACROSS)[:, None]) % BANDS
+"""The band from which a band across takes the hash at each position: no hash is in two of them."""
 
 
 def simplified(text: str) -> str:
@@ -132,10 +138,14 @@ def signature(shingle_set: np.ndarray) -> np.ndarray:
 
 
 def band_keys(shingle_set: np.ndarray) -> list[int]:
-    """One 64-bit key per band of the MinHash signature; equal keys make candidates."""
-    rows = np.empty((BANDS, HASHES_PER_BAND + 1), dtype=np.uint64)
-    rows[:, 0] = np.arange(BANDS)
-    rows[:, 1:] = signature(shingle_set)
+    """One 64-bit key per band of the MinHash signature, then one per band across; equal keys make
+    candidates.
+    """
+    hashes = signature(shingle_set)
+    rows = np.empty((BANDS + BANDS_ACROSS, HASHES_PER_BAND + 1), dtype=np.uint64)
+    rows[:, 0] = np.arange(len(rows))
+    rows[:BANDS, 1:] = hashes
+    rows[BANDS:, 1:] = hashes[_ACROSS, _POSITIONS]
     return [xxhash.xxh3_64_intdigest(row.tobytes()) for row in rows]
 
 

@@ -2,8 +2,8 @@
 
 Chinese, Japanese and Korean are told by their scripts: kana means Japanese, hangul Korean, Han
 without either Chinese, and whether that is written simplified or traditional by the characters that
-only GB 2312 or only Big5 holds. Other texts go to py3langid, or to a fastText model by path
-(GlotLID, lid.176). The regional labels of both come out under the name of the language asked for:
+only GB 2312 or only Big5 holds. Other texts go to the built-in models, or to a fastText model by
+path (GlotLID, lid.176). Their regional labels come out under the name of the language asked for:
 `yue` and `wuu` on a page are Chinese to a reader of `zh`.
 """
 
@@ -14,24 +14,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 from cluster.errors import UserError
+from stages.text.language_models import (
+    CLD2_LABELS,
+    PY3LANGID_LABELS,
+    BothModels,
+    LanguageModel,
+)
 
-if TYPE_CHECKING:
-    from py3langid.langid import LanguageIdentifier
-
-Ranking = list[tuple[str, float]]
-"""Language codes with their probabilities, likeliest first."""
-
-# The labels of py3langid's model, here because opening it to check a config takes a second.
-_LABELS = """
-    ace af am an ar ary arz as az ba bcl be bg bn br bs ca crh cs cy da de dz el en eo es et eu ext
-    fa fi fo fr fuv fy ga gcf gcr gd gl gom grc gu gug guw ha hbo he hi hr ht hu hy id ig is it ja
-    jv ka kab kik kk km kn ko ku ky la lb lg lij ln lo lt ltg lv mg mk ml mn mr ms mt my ne nl nn no
-    nso oc om or pa pcm pl ps pt qu ro ru rw sa sdh se si sk sl sn so sq sr st sv sw ta te tg th tk
-    tl tr tt ug uk ur uz uzs vec vi vo wa wuu xh yo yue zh zu zxx
-"""
 SAME = {
     "yue": "zh",
     "wuu": "zh",
@@ -66,7 +57,7 @@ SAME = {
 }
 """Label -> the language that a reader means by it (ISO 639-3's individual languages, and models'
 regional labels)."""
-KNOWN_LANGUAGES = frozenset(_LABELS.split()) | {"nb"}
+KNOWN_LANGUAGES = PY3LANGID_LABELS | CLD2_LABELS
 SCRIPTS = ("Hans", "Hant")
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _KANA = re.compile(r"[\u3041-\u30ff\uff66-\uff9f]")
@@ -75,16 +66,6 @@ _LETTER = re.compile(r"[^\W\d_]")
 _SAMPLE_CHARS = 1500
 # A Han or hangul character says about as much as this many letters of an alphabet.
 _CJK_WEIGHT = 2.5
-
-
-class LanguageModel(Protocol):
-    """What tells languages that their script does not."""
-
-    labels: frozenset[str] | None
-    """What it can tell, if it says."""
-
-    def rank(self, text: str) -> Ranking:
-        """All labels of any weight, likeliest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,32 +77,12 @@ class Verdict:
     probability: float
 
 
-class Py3LangId:
-    """The default model: naive Bayes over byte n-grams, 140 languages, inside its package."""
-
-    labels: frozenset[str] | None = KNOWN_LANGUAGES
-
-    def rank(self, text: str) -> Ranking:
-        """As `LanguageModel.rank`."""
-        ranking: Ranking = _identifier().rank(text)
-        return ranking
-
-
 def _sample(text: str) -> str:
     """Beginning and middle: menus at the top of a page should not decide alone."""
     if len(text) <= 2 * _SAMPLE_CHARS:
         return text
     middle = len(text) // 2
     return text[:_SAMPLE_CHARS] + "\n" + text[middle : middle + _SAMPLE_CHARS]
-
-
-@lru_cache(maxsize=1)
-def _identifier() -> LanguageIdentifier:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    identifier.nb_ptc = identifier.nb_ptc.astype("float32")  # as each product makes of it anyway
-    return identifier
 
 
 def canonical(code: str) -> str:
@@ -205,7 +166,7 @@ class Identifier:
     ) -> None:
         self._threshold = threshold
         self._thresholds = dict(thresholds or {})
-        self._model = model or Py3LangId()
+        self._model = model or BothModels()
         self._wanted: dict[str, list[str]] = {}
         for name in wanted:
             self._wanted.setdefault(canonical(name), []).append(name)

@@ -17,7 +17,8 @@ import phonenumbers
 _EXTENSION = r"(?: ?(?:x|ext\.? ?|转)\d{1,6})?"
 _END = r"(?![\w@]|[.,:/-]\d)"
 _INTERNATIONAL = re.compile(
-    r"(?<![\w.+])(?:\+ ?|00(?=[1-9]\d{0,2}[ (-]|[1-9]\d{9,13}\b))[1-9]\d{0,2}[ .-]?"
+    r"(?<![\w.+])(?:\(\+[1-9]\d{0,2}\)"
+    r"|(?:\+ ?|00(?=[1-9]\d{0,2}[ (-]|[1-9]\d{9,13}\b))[1-9]\d{0,2})[ .-]?"
     rf"(?:\(\d{{1,5}}\)[ .-]?)?\d{{1,12}}(?:[ .-](?:\(\d{{1,5}}\)|\d{{1,8}})){{0,5}}"
     rf"{_EXTENSION}{_END}",
     re.ASCII,
@@ -35,10 +36,13 @@ _NATIONAL = (
     ),
 )
 _GROUPS = re.compile(
-    rf"(?<![\w.+/=#-])(?<!\d:)(?:\(\d{{1,5}}\) ?|\d{{1,5}}[ .-]?)"
-    rf"\d{{2,8}}(?:[ .-]\d{{2,8}}){{0,4}}{_EXTENSION}{_END}",
+    rf"(?<![\w.+/=#-])(?<!\d:)(?:(?:\d[ -]?)?\(\d{{1,5}}\)[ /-]?|\d{{1,5}}[ ./-]?)"
+    rf"\d{{1,9}}(?:[ ./-]\d{{2,8}}){{0,4}}{_EXTENSION}{_END}",
     re.ASCII,
 )
+_AREA_CODE_FIRST = re.compile(r"0\d{2,4}/\d{3}[^/]+$")
+"""As German numbers are written; two digits before a slash are a date's."""
+_ZIP_CODE = re.compile(r"\d{5}-\d{4}")
 _ANNOUNCED = re.compile(
     r"(?:\b(?:phone|tel|telephone|mobile|cell|cellphone|fax|whatsapp|hotline|call|dial|text|ring"
     r"|reach|messages?|answering|voicemail|contact|sms|(?:desk|office|home|work)\s?:)"
@@ -97,10 +101,15 @@ def find_phones(text: str, language: str = "") -> Iterator[tuple[int, int]]:
 
 
 def _domestic(written: str, language: str) -> bool:
-    """Whether it is a valid number of a country of this language, with its leading zero and
-    groups.
+    """Whether it is a valid number of a country of this language, with its leading zero (in
+    Russia an eight) and groups.
     """
-    if written.lstrip("(")[0] != "0" or not re.search(r"[ .)-]", written):
+    trunk = "8" if language == "ru" else "0"
+    if written.lstrip("(")[0] != trunk or not re.search(r"[ ./)-]", written):
+        return False
+    if "/" in written and not _AREA_CODE_FIRST.match(written):
+        return False
+    if _ZIP_CODE.fullmatch(written):
         return False
     regions = _REGIONS.get(language, _DEFAULT_REGIONS)
     return any(_possible_in(written, region, strictly=True) for region in regions)
@@ -114,6 +123,8 @@ def _possible(written: str) -> bool:
         number = phonenumbers.parse(international.replace("(0)", ""), None)
     except phonenumbers.NumberParseException:
         return False
+    if written.isdecimal():  # 00 and digits in one run may be any number
+        return phonenumbers.is_valid_number(number)
     return phonenumbers.is_possible_number(number)
 
 

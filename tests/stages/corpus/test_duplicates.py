@@ -15,7 +15,7 @@ from stages.text import components, dedup
 from tests.stages.corpus.planted import Sets, dropped, here, pair, random_set, write_units
 
 SIMILARITIES = (0.7, 0.75, 0.8, 0.85, 0.9)
-PAIRS = 250
+PAIRS = 500
 
 
 def lsh_curve(similarity: float) -> float:
@@ -40,7 +40,7 @@ def search_of(units: Path, out: Path, threshold: float = 0.7, **more: int) -> Se
     return Search(parts, out, threshold, **more)
 
 
-def test_recall_is_on_the_lsh_curve_and_precision_is_whole(
+def test_recall_is_above_the_lsh_curve_and_precision_is_whole(
     planted: tuple[Path, list[Sets]], tmp_path: Path
 ) -> None:
     units, sets = planted
@@ -55,9 +55,8 @@ def test_recall_is_on_the_lsh_curve_and_precision_is_whole(
         rows = range(first + number * PAIRS, first + (number + 1) * PAIRS)
         recall = sum(row in found for row in rows) / PAIRS
         curve = lsh_curve(similarity)
-        deviation = np.sqrt(curve * (1 - curve) / PAIRS)
-        print(f"s {similarity}: recall {recall:.3f}, LSH curve {curve:.3f} +- {deviation:.3f}")
-        assert recall >= curve - 3 * deviation
+        print(f"s {similarity}: recall {recall:.3f}, LSH curve {curve:.3f}")
+        assert recall >= curve
 
 
 @pytest.mark.parametrize("partitions", [2, 7])

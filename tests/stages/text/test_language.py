@@ -16,6 +16,7 @@ from stages.text.language import (
     identify,
     load_model,
 )
+from stages.text.language_models import BothModels, Cld2, Py3LangId
 from tests.real_text import needs_shared
 from tests.sample_texts import GOOD_CHINESE, GOOD_ENGLISH
 
@@ -125,5 +126,21 @@ def test_most_sentences_of_seventy_five_languages_are_told() -> None:
 
     overall, by_language = accuracy(every=20)
     assert len(by_language) == 75
-    assert overall > 0.9
+    assert overall > 0.95
     assert min(by_language[code] for code in ("en", "zh", "ja", "ko", "de", "fr", "ru")) > 0.9
+
+
+def test_the_second_model_knows_more_languages_and_does_not_take_the_unknown_for_english() -> None:
+    maori = "Ko te reo Māori te reo taketake o Aotearoa, ā, he reo ōkawa tēnei nō te whenua."
+    assert identify(maori, ()) == "mi"
+    langid, cld2, both = (
+        dict(model.rank("Vil du ha et like stort smil som Tom Cruise?"))
+        for model in (Py3LangId(), Cld2(), BothModels())
+    )
+    assert cld2["en"] > 0.9 and langid["en"] < 0.05 and both["en"] < 0.05
+    assert sum(both.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\0", "\ud800 \ufffe", "a\x93b\x07 c", "12 34"])
+def test_what_is_no_text_still_has_a_verdict(text: str) -> None:
+    assert not Identifier(["xh"])(text).accepted

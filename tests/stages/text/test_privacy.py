@@ -87,6 +87,11 @@ def test_what_is_no_personal_data_stays(text: str) -> None:
         ("phone", "Phone: ", "0490 75 40 81", ""),
         ("phone", "手机", "+49 1512 3450021", "，微信同号"),
         ("phone", "", "020 7946 0958", " please"),
+        ("phone", "Desk: ", "(+358) 203619019", ""),
+        ("phone", "Mobile: ", "(0661)-435545", ""),
+        ("phone", "answering at ", "48/526-0574", ""),
+        ("phone", "Fax: ", "06-91/832 1406", ""),
+        ("phone", "手机", "8 (301) 123-55-87", "，谢谢"),
         ("secret", "api_key = '", "9aF3kQ7xZ2mB8vL4", "'"),
         ("credit_card", "card number ", "630427373398", " is lost"),
     ],
@@ -103,6 +108,9 @@ def test_the_same_numbers_without_their_surroundings_are_left() -> None:
         "630427373398 rows",
         "password = changeme-changeme",
         "490 75 40 81",
+        "account 00632000001783",
+        "Boston, MA 02110-1301 USA",
+        "on 05/12 2019 and 05/123 4567",
         "see 1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNb",
     ):
         assert find_spans(text, "en") == [], text
