@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 RECIPE ?= tiny
+# what benchmarks compare with and whose pins do not go with ours, beside the environment
+PEERS := build/peers
 
 .PHONY: help run serve test parity chaos bench lint clean
 
@@ -38,7 +40,9 @@ chaos: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
-	$(BIN)/python -m tests.bench
+	test -d $(PEERS) || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--target $(PEERS) litgpt lightning lightning-utilities pytorch-lightning torchmetrics
+	PYTHONPATH=$(PEERS) $(BIN)/python -m tests.bench
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cluster import session
 from cluster.board import BOARD, Board, Progress, WorkerError, watched
 from cluster.errors import disk_is_full
 
@@ -89,8 +90,6 @@ def _fit(
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     if not ray.is_initialized():
-        from cluster import session
-
         session.connect()
     resources = {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}
     trainer = _trainer_class(single_node=len(ray.nodes()) == 1)(
@@ -105,6 +104,7 @@ def _fit(
         run_config=RunConfig(
             name=name,
             storage_path=str(scratch / "ray"),
+            worker_runtime_env={"env_vars": session.KEEPING_MEMORY},
             failure_config=FailureConfig(
                 max_failures=RESTARTS_IN_ALL if restarts else 0, controller_failure_limit=restarts
             ),

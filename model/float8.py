@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from model.layers import product_dtype
+
 FORWARD, BACKWARD = torch.float8_e4m3fn, torch.float8_e5m2
 
 
@@ -23,7 +25,7 @@ class Float8Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         # Under autocast the weights are wider than what the product takes and returns.
-        half = x.to(torch.get_autocast_dtype(x.device.type)) if _autocast(x) else x
+        half = x.to(product_dtype(x))
         out = _Float8Product.apply(half.flatten(0, -2), self.weight.to(half.dtype))
         return out.view(*x.shape[:-1], self.out_features)
 
@@ -93,7 +95,3 @@ def _quantize(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     # A tensor of zeros keeps scale 1e-12 / largest: finite, and zero stays zero.
     scale = x.abs().amax().float().clamp(min=1e-12) / largest
     return (x.float() / scale).clamp(-largest, largest).to(dtype), scale
-
-
-def _autocast(x: Tensor) -> bool:
-    return torch.is_autocast_enabled(x.device.type)

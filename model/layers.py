@@ -11,7 +11,10 @@ from torch.autograd.function import once_differentiable
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight over the last dimension (arXiv:1910.07467); statistics in float32."""
+    """x / rms(x) * weight over the last dimension (arXiv:1910.07467); statistics in float32.
+
+    Under autocast the result is of its type: every reader is a matrix product, and would cast it.
+    """
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -23,18 +26,24 @@ class RMSNorm(nn.Module):
             # A compiler fuses the formula and its gradient with what stands around them.
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
             inverse = (wide.square().mean(-1, keepdim=True) + self.eps).rsqrt()
-            return (wide * inverse * self.weight).to(x.dtype)
+            return (wide * inverse * self.weight).to(product_dtype(x))
         if torch.is_grad_enabled():
             return _RMSNormalize.apply(x, self.weight, self.eps)
         return _normalize(x, self.weight, self.eps)[0]
 
 
+def product_dtype(x: Tensor) -> torch.dtype:
+    """What matrix products of x are taken in: autocast's type, else its own."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
 def _normalize(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """x normalised and scaled, and 1 / rms(x) of each vector."""
+    """x normalised and scaled, ready for a product, and 1 / rms(x) of each vector."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-    return (wide * inverse).mul_(weight).to(x.dtype), inverse
+    return (wide * inverse).mul_(weight).to(product_dtype(x)), inverse
 
 
 class _RMSNormalize(torch.autograd.Function):

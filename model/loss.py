@@ -16,12 +16,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from model.layers import product_dtype
+
 IGNORED = -100
 """A label that is not predicted: padding, prompts, the border between documents."""
 CHUNK_TOKENS = {"cpu": 1024, "cuda": 4096}
 """Tokens whose logits are held at once: what a CPU's caches like, and what fills a GPU."""
 CHUNK_LOGITS = 1 << 23
 """Logits held at once on a CPU: 32 MiB of them, whatever the vocabulary."""
+RARE = 1e-30
+"""A probability below which float32 loses digits of it."""
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
@@ -45,7 +49,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
             part = slice(begin, begin + chunk_tokens)
             hidden, labels = hidden_nd[part], labels_n[part, None]
             if not (need_hidden or need_weight):
-                total -= _log_softmax(hidden, head).gather(1, labels).sum()
+                total += _softmax(hidden @ head.T, labels)[1].sum()
                 continue
             nll, grad = _nll_and_gradient(hidden @ head.T, labels)
             total += nll
@@ -76,7 +80,7 @@ class _TokenLogprobs(torch.autograd.Function):
         ctx.chunk_tokens = chunk_tokens
         head = head_weight_vd.to(hidden_nd.dtype)
         pieces = [
-            _log_softmax(hidden, head).gather(1, labels[:, None])[:, 0]
+            -_softmax(hidden @ head.T, labels[:, None])[1][:, 0]
             for hidden, labels in zip(
                 hidden_nd.split(chunk_tokens), labels_n.split(chunk_tokens), strict=True
             )
@@ -96,7 +100,7 @@ class _TokenLogprobs(torch.autograd.Function):
             part = slice(begin, begin + ctx.chunk_tokens)
             hidden, labels = hidden_nd[part], labels_n[part, None]
             upstream = upstream_n[part, None]
-            grad = _log_softmax(hidden, head).exp_().mul_(-upstream)
+            grad = _softmax(hidden @ head.T, labels)[0].mul_(-upstream)
             grad = grad.scatter_add_(1, labels, upstream.to(grad.dtype)).to(hidden.dtype)
             if grad_hidden is not None:
                 torch.mm(grad, head, out=grad_hidden[part])
@@ -119,7 +123,7 @@ def cross_entropy(
     """
     hidden_nd, labels_n = _predicted(hidden_btd, labels_bt)
     total = _SummedCrossEntropy.apply(
-        _autocast(hidden_nd),
+        hidden_nd.to(product_dtype(hidden_nd)),
         head_weight_vd,
         labels_n,
         _chunk(chunk_tokens, hidden_nd, len(head_weight_vd)),
@@ -132,7 +136,7 @@ def token_logprobs(
 ) -> Tensor:
     """Natural log-probability of each label, [n], differentiable once; chunks as above."""
     return _TokenLogprobs.apply(
-        _autocast(hidden_nd),
+        hidden_nd.to(product_dtype(hidden_nd)),
         head_weight_vd,
         labels_n,
         _chunk(chunk_tokens, hidden_nd, len(head_weight_vd)),
@@ -154,11 +158,9 @@ def _nll_and_gradient(logits_nv: Tensor, labels_n1: Tensor) -> tuple[Tensor, Ten
         for tensor in (logits_nv, labels_n1):  # the last chunk is shorter: one kernel for any
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
         return _fused()(logits_nv, labels_n1)
-    logprobs = torch.log_softmax(logits_nv, -1, dtype=_accumulator(logits_nv.dtype))
-    nll = -logprobs.gather(1, labels_n1).sum()
-    grad = logprobs.exp_()
+    grad, nll_n1 = _softmax(logits_nv, labels_n1)
     grad.scatter_add_(1, labels_n1, torch.full_like(labels_n1, -1, dtype=grad.dtype))
-    return nll, grad.to(logits_nv.dtype)
+    return nll_n1.sum(), grad.to(logits_nv.dtype)
 
 
 @functools.cache
@@ -185,20 +187,28 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total += left @ right
 
 
-def _log_softmax(hidden_nd: Tensor, head_weight_vd: Tensor) -> Tensor:
-    """log softmax of a chunk's logits, at least float32."""
-    logits = hidden_nd @ head_weight_vd.T
-    return torch.log_softmax(logits, -1, dtype=_accumulator(logits.dtype))
+def _softmax(logits_nv: Tensor, labels_n1: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities, and the labels' negative log-likelihoods [n, 1]; both at least float32.
+
+    A CPU takes a third of log_softmax's time for a softmax. A label's logarithm of it is as exact,
+    unless its probability underflows.
+    """
+    dtype = _accumulator(logits_nv.dtype)
+    if logits_nv.is_cuda:  # where to ask for an underflow would be to wait for the device
+        logprobs = torch.log_softmax(logits_nv, -1, dtype=dtype)
+        return logprobs.exp(), -logprobs.gather(1, labels_n1)
+    probabilities = torch.softmax(logits_nv, -1, dtype=dtype)
+    chosen_n1 = probabilities.gather(1, labels_n1)
+    nll_n1 = -chosen_n1.log()
+    rare_n = (chosen_n1 < RARE)[:, 0]
+    if bool(rare_n.any()):
+        exact = torch.log_softmax(logits_nv[rare_n], -1, dtype=dtype)
+        nll_n1[rare_n] = -exact.gather(1, labels_n1[rare_n])
+    return probabilities, nll_n1
 
 
 def _accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
-
-
-def _autocast(hidden: Tensor) -> Tensor:
-    device = hidden.device.type
-    enabled = torch.is_autocast_enabled(device)
-    return hidden.to(torch.get_autocast_dtype(device)) if enabled else hidden
 
 
 def _chunk(chunk_tokens: int | None, hidden: Tensor, vocabulary: int) -> int:

@@ -20,6 +20,7 @@ from stages.stage import Context, Inputs, Metrics
 from stages.tune.answers import AnswersOnly, answer_logits
 from stages.tune.examples import conversations
 from stages.tune.fine_tuning import fine_tune
+from stages.tune.transformers_decoder import run_by_our_decoder
 
 
 def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
@@ -130,6 +131,8 @@ def keep_layers(model: Any, count: int) -> None:
     model.config.num_hidden_layers = count
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = [model.config.layer_types[i] for i in kept]
+    if "forward" in vars(model.model):  # our decoder's, of all layers
+        run_by_our_decoder(model)
 
 
 def check_vocabulary(student: Any, teacher: Any, path: str) -> None:

@@ -164,10 +164,12 @@ def _results(
             yield job, measurer.measure(job)
         return
     context.connect()
+    from cluster import session
     from cluster.pool import ActorPool, Failure
 
     threads = str(settings.threads)
     environment = {"OMP_NUM_THREADS": threads, "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
+    environment |= session.KEEPING_MEMORY
     options = {"num_cpus": 1, "runtime_env": {"env_vars": environment}}
     # A depth of one leaves waiting jobs to whichever actor is free first.
     with ActorPool(Measurer, config.workers, args=(settings,), options=options, depth=1) as pool:

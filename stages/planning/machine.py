@@ -73,26 +73,28 @@ def measured_machine(run: RunShape, clock: Clock = time.perf_counter) -> Machine
 
     import psutil
     import torch
-    import torch.nn.functional as F
+
+    from model.attention import attend as attention
 
     model, threads = run.model, torch.get_num_threads()
     torch.set_num_threads(run.config.parallel.threads)
     try:
+        kind = torch.bfloat16 if run.precision == "bfloat16" else torch.float32
         tokens = min(2048, int(run.tokens))
         width, inner = min(model.hidden_size, LARGEST), min(model.intermediate_size, LARGEST)
-        x, wide = torch.randn(tokens, width), torch.randn(tokens, inner)
-        weight = torch.randn(inner, width)
+        x, wide = torch.randn(tokens, width, dtype=kind), torch.randn(tokens, inner, dtype=kind)
+        weight = torch.randn(inner, width, dtype=kind)
         flops = 2.0 * x.numel() * len(weight)
         length, heads = min(run.config.sequence_length, LARGEST), min(model.num_attention_heads, 64)
         shape = (max(1, tokens // length), heads, length, min(model.head_dim, 256))
-        query, keys = torch.randn(shape, requires_grad=True), torch.randn(shape)
-        keys.requires_grad_()
-        mask = torch.ones(length, length).tril_().log_()
+        query, keys = (torch.randn(shape, dtype=kind, requires_grad=True) for _ in range(2))
+        mask = torch.ones(length, length, dtype=torch.bool).tril_()[None, None]
+        numbers = wide.float()
         scores = 4.0 * query.numel() * length * (1 + ATTENTION_BACKWARD)
         array = torch.randn(1 << 24)
 
         def attend() -> None:
-            F.scaled_dot_product_attention(query, keys, keys, attn_mask=mask).sum().backward()
+            attention(query, keys, keys, mask).sum().backward()
 
         def multiply() -> None:  # forward, and both products of backward
             x @ weight.T, wide @ weight, wide.T @ x
@@ -102,7 +104,7 @@ def measured_machine(run: RunShape, clock: Clock = time.perf_counter) -> Machine
             name="this processor",
             products=products,
             attention=scores / best_seconds(attend, clock),
-            bandwidth=12.0 * wide.numel() / best_seconds(lambda: wide * wide, clock),
+            bandwidth=12.0 * numbers.numel() / best_seconds(lambda: numbers * numbers, clock),
             streaming=12.0 * array.numel() / best_seconds(lambda: array.add_(array), clock),
             memory=float(psutil.virtual_memory().total) / max(1, run.workers),
             link=5e9,

@@ -13,6 +13,8 @@ from stages.planning.run_shape import RunShape
 
 CHUNK_TOKENS, CHUNK_LOGITS = {"cpu": 1024, "cuda": 4096}, 1 << 23
 """Tokens, and logits, that live at a time: `model.loss`'s, which is not imported for torch."""
+ATTENTION_BLOCK = 128
+"""Queries of a block: `model.cpu_attention`'s, likewise."""
 BUCKET_NUMBERS = 5e8
 """DeepSpeed's reduce_bucket_size and allgather_bucket_size, where the model is larger."""
 RESERVED = 2 * 2**30
@@ -81,8 +83,9 @@ def layer_activations(run: RunShape) -> float:
     Both norms keep their input and output (4d), attention its rotated queries and keys, its values
     and its output (Q + K + V + O), q and k norms their inputs (Q + K), latents their norms' input
     and output, SwiGLU gate, up, their product and silu(gate) (4F), experts what they are dealt and
-    give back, statistics a number per head and norm. Korthikanti et al. (arXiv:2205.05198, section
-    4) count the GPT-2 layer likewise. Under bfloat16 autocast, norms keep float32 inputs.
+    give back, statistics a number per head and norm; and heads their weights where
+    attention is products. Korthikanti et al. (arXiv:2205.05198, section 4) count the GPT-2 layer
+    likewise. Under bfloat16 autocast, norms keep float32 inputs.
     """
     model, tensor = run.model, run.config.parallel.tensor
     number = 2 if run.precision == "bfloat16" else 4
@@ -92,8 +95,23 @@ def layer_activations(run: RunShape) -> float:
     inner = number * (4 * run.inner_width + 2 * run.latent_width)
     dealt = number * 3 * run.copies * model.hidden_size
     statistics = 4 * (2 * model.num_attention_heads + model.num_key_value_heads + 2)
-    mask = 4 * run.config.sequence_length if run.masked else 0  # as numbers, one row a token
-    return wide + dealt + (heads + inner + statistics) / tensor + mask
+    looked = number * model.num_attention_heads * weights_kept(run)
+    fused = run.masked and not looked
+    mask = 4 * run.config.sequence_length if fused else 0  # as numbers, one row a token
+    return wide + dealt + (heads + inner + statistics + looked) / tensor + mask
+
+
+def weights_kept(run: RunShape) -> float:
+    """Keys, on average over its queries, whose weights a head keeps: in bfloat16 on a CPU, of a
+    block of queries, all up to its end. The fused kernels keep none.
+    """
+    length = run.config.sequence_length
+    if run.config.parallel.gpu or run.precision == "float32":
+        return 0.0
+    ends = range(ATTENTION_BLOCK, length + ATTENTION_BLOCK, ATTENTION_BLOCK)
+    return (
+        sum(min(end, length) * (min(end, length) - end + ATTENTION_BLOCK) for end in ends) / length
+    )
 
 
 def activation_bytes(run: RunShape) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from model.config import ModelConfig
 from model.flops import Precision
 from stages.pretrain import Config
+from stages.tune.precision import uses_bfloat16
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,11 @@ class RunShape:
 
     @property
     def precision(self) -> Precision:
+        """What products are taken in, on a processor this one's choice; float8 is planned as
+        bfloat16: it was seen to bring a sixth, not the datasheet's double.
+        """
         config = self.config
-        if config.precision == "auto":  # as on the machines of the plan: GPUs have bfloat16
-            return "bfloat16" if config.parallel.gpu else "float32"
-        # float8 is planned as bfloat16: it was seen to bring a sixth, not the datasheet's double
-        return "bfloat16" if config.precision == "float8" else config.precision
+        return "bfloat16" if uses_bfloat16(config.precision, config.parallel.gpu) else "float32"
 
     @property
     def workers(self) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import ray
 
 from cluster.pool import ActorPool, Failure
+from cluster.session import KEEPING_MEMORY
 from stages.reinforce.learner import Experience, Learner, LearnerSettings, Scores
 from stages.reinforce.rollouts import Messages, Rollout, Sampling, sample
 
@@ -204,10 +205,12 @@ class Crew:
 
 
 def _threads(count: int) -> dict[str, Any]:
-    """What torch's OpenMP reads when it starts. Ray would set the threads to an actor's CPUs; and
-    threads that wait must sleep, not spin: with the cores shared, spinning costs 50 times the work.
+    """What torch's OpenMP and malloc read when they start. Ray would set the threads to an actor's
+    CPUs; and threads that wait must sleep, not spin: with the cores shared, spinning costs 50 times
+    the work.
     """
-    return {"env_vars": {"OMP_NUM_THREADS": str(count), "OMP_WAIT_POLICY": "PASSIVE"}}
+    threads = {"OMP_NUM_THREADS": str(count), "OMP_WAIT_POLICY": "PASSIVE"}
+    return {"env_vars": threads | KEEPING_MEMORY}
 
 
 def together(parts: Sequence[Sampled]) -> Sampled:

@@ -83,7 +83,7 @@ def autocast(bfloat16: bool, device: torch.device) -> torch.autocast:
 
 def summed_loss(hidden_btd: Tensor, head_weight_vd: Tensor, labels_bt: Tensor) -> Tensor:
     """Summed loss in nats, the head in the hidden states' precision."""
-    return cross_entropy(hidden_btd, head_weight_vd.to(hidden_btd.dtype), labels_bt)[0]
+    return cross_entropy(hidden_btd, head_weight_vd, labels_bt)[0]
 
 
 def recompute_activations(model: Transformer) -> None:

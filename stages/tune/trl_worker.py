@@ -33,6 +33,7 @@ from stages.tune.examples import Row
 from stages.tune.fine_tuning import MODEL, FineTuning
 from stages.tune.journal import Journal
 from stages.tune.precision import uses_bfloat16
+from stages.tune.transformers_decoder import run_by_our_decoder
 
 COMPLETE = "complete.json"
 LOG_EVERY = 5
@@ -127,12 +128,16 @@ def rows_and_passes(config: FineTuning) -> tuple[int, int]:
 
 
 def load_model(auto_class: Any, folder: str, config: FineTuning, **fields: Any) -> Any:
-    """A Hugging Face model with float32 weights to train, or to follow in training."""
+    """A Hugging Face model with float32 weights to train, or to follow in training.
+
+    On a CPU our decoder runs its layers, unless adapters are to go into them.
+    """
     gpu = config.parallel.gpu
     if uses_bfloat16(config.precision, gpu) and not gpu:
         # torch's fused attention has no fast backward pass in bfloat16 on a CPU.
         fields["attn_implementation"] = "eager"
-    return auto_class.from_pretrained(folder, dtype="float32", local_files_only=True, **fields)
+    model = auto_class.from_pretrained(folder, dtype="float32", local_files_only=True, **fields)
+    return model if gpu or config.lora else run_by_our_decoder(model)
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:

@@ -1,10 +1,11 @@
 """Tokens per second of a training step: our decoder against litgpt's GPT, the same model.
 
-As `train_step`. litgpt's pins do not go with our transformers, so it is in no extra; install it and
-what its import needs (33 MB) without them:
+As `train_step`. litgpt's pins do not go with our transformers, so `make bench` installs it, and
+what its import needs (26 MB), without dependencies and beside the environment; by hand:
 
-    pip install --no-deps litgpt lightning lightning-utilities pytorch-lightning torchmetrics \
-        jsonargparse docstring-parser typeshed-client
+    pip install --no-deps --target build/peers litgpt lightning lightning-utilities \
+        pytorch-lightning torchmetrics
+    PYTHONPATH=build/peers python -m tests.bench train_step_litgpt
 """
 
 from __future__ import annotations

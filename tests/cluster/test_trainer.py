@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,18 @@ def _sum_of_ranks(config: dict[str, Any]) -> None:
 
     total = torch.tensor(float(dist.get_rank() + 1))
     dist.all_reduce(total)
-    report({"sum": total.item() * config["times"], "threads": torch.get_num_threads()}, 1, 2, "on")
+    found = {"sum": total.item() * config["times"], "threads": torch.get_num_threads()}
+    report(found | {"page_faults": _page_faults_of_a_tensor()}, 1, 2, "on")
+
+
+def _page_faults_of_a_tensor() -> int:
+    """Of one with 16384 pages, where one like it was freed before."""
+    import torch
+
+    torch.ones(1 << 24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(1 << 24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def _user_error(config: dict[str, Any]) -> None:
@@ -56,7 +68,8 @@ def test_ranks_meet_and_rank_0_reports(ray_session: None, tmp_path: Path) -> Non
     metrics = _run(
         _sum_of_ranks, {"times": 2}, tmp_path, workers=(1, 2), progress=lambda *x: seen.append(x)
     )
-    assert metrics == {"sum": 6.0, "threads": 1}
+    assert (metrics["sum"], metrics["threads"]) == (6.0, 1)
+    assert metrics["page_faults"] < 1000  # what is freed stays with the worker
     assert set(seen) <= {(1, 2, "on")}
 
 

@@ -13,6 +13,7 @@ from model.optimizer import build_optimizer
 from model.transformer import Transformer
 from stages.planning.memory import Memory, training_memory
 from stages.planning.run_shape import RunShape
+from stages.tune.decoder import autocast
 
 Build = Callable[..., RunShape]
 
@@ -31,8 +32,14 @@ def batch(run: RunShape) -> tuple[torch.Tensor, torch.Tensor]:
         {"num_key_value_heads": 8, "num_hidden_layers": 2, "intermediate_size": 1024},
     ],
 )
-def test_activations_are_what_autograd_keeps(run_shape: Build, shape: dict[str, Any]) -> None:
-    run = run_shape(shape, parallel={"rows": 4})
+@pytest.mark.parametrize(("precision", "length"), [("float32", 128), ("bfloat16", 300)])
+def test_activations_are_what_autograd_keeps(
+    run_shape: Build, shape: dict[str, Any], precision: str, length: int
+) -> None:
+    run = run_shape(
+        {"max_position_embeddings": 512, **shape}, precision=precision, sequence_length=length,
+        batch_tokens=length * 8, parallel={"rows": 4},
+    )  # fmt: skip
     model = Transformer(run.model)
     ids, documents = batch(run)
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -44,7 +51,10 @@ def test_activations_are_what_autograd_keeps(run_shape: Build, shape: dict[str, 
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        autocast(precision == "bfloat16", ids.device),
+    ):
         hidden = model.hidden(ids, documents)
     assert training_memory(run).activations == pytest.approx(sum(kept.values()), rel=0.05)
     assert hidden.requires_grad
@@ -112,3 +122,10 @@ def test_the_loss_holds_as_many_logits_as_planned() -> None:
 
     assert memory.CHUNK_TOKENS == loss.CHUNK_TOKENS
     assert memory.CHUNK_LOGITS == loss.CHUNK_LOGITS
+
+
+def test_attention_keeps_as_many_weights_as_planned() -> None:
+    from model import cpu_attention
+    from stages.planning import memory
+
+    assert memory.ATTENTION_BLOCK == cpu_attention.BLOCK
