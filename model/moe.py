@@ -7,7 +7,8 @@ GLM-4-MoE shares, and of Qwen3-MoE where scores are a softmax.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import torch
@@ -156,6 +157,17 @@ class MixtureOfExperts(nn.Module):
         x_nd = x_btd.flatten(0, -2)
         out = self.experts(x_nd, *self.gate(x_nd)).view_as(x_btd)
         return out if self.shared_experts is None else out + self.shared_experts(x_btd)
+
+
+@contextlib.contextmanager
+def uncounted(model: nn.Module) -> Iterator[None]:
+    """What runs inside adds nothing to the experts' loads."""
+    routers = [module for module in model.modules() if isinstance(module, Router)]
+    for router in routers:
+        router.training = False
+    yield
+    for router in routers:
+        router.training = True
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from model import pretrained
 from model.acceleration import accelerate
 from model.config import ModelConfig
 from model.flops import Precision
-from model.moe import balance_experts
+from model.moe import BALANCE_RATE, balance_experts
 from model.schedule import learning_rate
 from stages.pretrain import DECAY_FRACTION, Config
 from stages.pretrain.data import HeldoutText, TrainingSet
@@ -203,8 +203,7 @@ class Worker:
         self.skipped += not taken
         self.loss = seen.loss if taken else self.loss
         self.guard.count(seen.loss, seen.by_rank, norm, taken)
-        if taken:
-            balance_experts(self.engine.module)
+        balance_experts(self.engine.module, BALANCE_RATE if taken else 0.0)
 
     def tell(self, journal: Journal, seen: Seen, taken: bool) -> None:
         """Log a skipped step and a rank that has become slow."""

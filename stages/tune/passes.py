@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from model.loss import IGNORED
+from model.moe import uncounted
 from stages.tune.decoder import Rows
 from stages.tune.mesh import Mesh
 
@@ -76,9 +77,12 @@ class _PlainPasses:
     ) -> float:
         total = 0.0
         for piece in _pieces(rows, self.accumulation):
-            with working():
-                loss_sum = self._forward(piece, self.engine)
-            self.engine.backward(loss_sum * (self.divisor / predicted))
+            empty = not len(piece[0])  # all ranks take as many passes
+            counting = uncounted(self.engine.module) if empty else contextlib.nullcontext()
+            with counting:
+                with working():
+                    loss_sum = self._forward(_unpredicted(rows) if empty else piece, self.engine)
+                self.engine.backward(loss_sum * (self.divisor / predicted))
             if not self.engine.is_gradient_accumulation_boundary():
                 self.engine.step()  # counts the micro-batch; the guard takes the step itself
             total += loss_sum.item()
@@ -151,6 +155,12 @@ def _pieces(rows: Rows, count: int) -> Iterator[Rows]:
     """Rows in `count` pieces, as equal as they can be."""
     ids, labels, documents = (tensor.tensor_split(count) for tensor in rows)
     yield from zip(ids, labels, documents, strict=True)
+
+
+def _unpredicted(rows: Rows) -> Rows:
+    """The first row, of which nothing is predicted."""
+    ids, labels, documents = (tensor[:1] for tensor in rows)
+    return ids, torch.full_like(labels, IGNORED), documents
 
 
 def _inputs(rows: Rows, count: int) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:

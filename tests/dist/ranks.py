@@ -10,6 +10,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ SHAPE = {
 PRELOAD = [
     "deepspeed", "torch._dynamo", "deepspeed.runtime.zero.muon.muon_optimizer",
     "stages.pretrain.loop", "torch.utils.tensorboard", "tests.dist.faults",
+    "tests.stages.tune.saving", "s3fs",
 ]  # fmt: skip
+"""What any test's processes need: there is one server to fork from, the first test's."""
 
 
 def write_tokens(folder: Path) -> Path:
@@ -66,10 +69,16 @@ def job(tokens: Path, scratch: Path, **fields: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def start(world: int, target: Callable[..., None], *args: Any, log: Path) -> list[BaseProcess]:
-    """Start `target(*args)` on every rank, in a process group; what they print goes to `log`."""
+def forks() -> ForkServerContext:
+    """Starts processes that have imported everything already."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(PRELOAD)
+    return processes
+
+
+def start(world: int, target: Callable[..., None], *args: Any, log: Path) -> list[BaseProcess]:
+    """Start `target(*args)` on every rank, in a process group; what they print goes to `log`."""
+    processes = forks()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from model.config import ModelConfig
+from model.moe import balance_experts
 from model.optimizer import Kind, build_optimizer, matrices_and_others
 from model.schedule import learning_rate
 from model.transformer import Transformer
@@ -51,7 +52,7 @@ OPTIONS: list[Shape] = [
     {"workers": 2, "sequence": 2, "zero": 2, "activation_checkpointing": True},
     {"workers": 2, "zero": 1, "offload_optimizer": "cpu"},
     {"workers": 2, "zero": 3, "offload_optimizer": "cpu", "offload_weights": "cpu"},
-    {"workers": 3, "zero": 3, "rows": 1},  # rows that three groups cannot share equally
+    {"workers": 3, "zero": 3, "rows": 1},  # one of three groups has a row less, and an empty pass
 ]
 UNTIED: list[Shape] = [
     {"workers": 2, "zero": 3},
@@ -59,6 +60,16 @@ UNTIED: list[Shape] = [
     {"workers": 2, "pipeline": 2, "zero": 0},
     {"workers": 2, "pipeline": 2, "zero": 1},
 ]
+EXPERTS: list[Shape] = [
+    {"workers": 2, "zero": 0},
+    {"workers": 2, "zero": 1, "activation_checkpointing": True},
+    {"workers": 4, "zero": 3},
+    {"workers": 3, "zero": 1, "rows": 1},
+]
+EXPERT_SIZES = {
+    "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+    "scoring_func": "sigmoid",
+}  # fmt: skip
 MUON: list[Shape] = [
     *({"workers": data, "zero": zero} for data in DATA for zero in ZERO),
     {"workers": 2, "pipeline": 2, "zero": 0},
@@ -120,10 +131,10 @@ def _train(job: dict[str, Any], board: str) -> None:
 
 
 @cache
-def reference(tokens: Path, tied: bool = True, kind: Kind = "adamw") -> Course:
+def reference(tokens: Path, kind: Kind = "adamw", **sizes: Any) -> Course:
     """The same run, batch after whole batch, in one process of plain PyTorch."""
     torch.manual_seed(SEED)
-    model = Transformer(model_shape(tie_word_embeddings=tied))
+    model = Transformer(model_shape(**sizes))
     optimizer: torch.optim.Optimizer = build_optimizer(model, RATE, 0.1, "muon")
     if kind == "adamw":
         matrices, others = matrices_and_others(model)
@@ -142,6 +153,7 @@ def reference(tokens: Path, tied: bool = True, kind: Kind = "adamw") -> Course:
         limit = CLIP if kind == "adamw" else math.inf
         norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), limit).item())
         optimizer.step()
+        balance_experts(model)
         losses.append(loss.item())
     heldout = TokenShards(tokens / "heldout")
     with torch.no_grad():
@@ -174,13 +186,13 @@ def name(shape: Shape) -> str:
 
 
 def check(
-    parallel: Shape, tokens: Path, scratch: Path, tied: bool = True, kind: Kind = "adamw"
+    parallel: Shape, tokens: Path, scratch: Path, kind: Kind = "adamw", **sizes: Any
 ) -> tuple[float, float]:
     """Assert that a shape trains as one process does; the largest differences found."""
-    expected = reference(tokens, tied, kind)
+    expected = reference(tokens, kind, **sizes)
     assert max(expected[1]) > CLIP > min(expected[1])  # some steps clip, some do not
-    shape = model_shape(tie_word_embeddings=tied)
-    return compare(train_at(parallel, tokens, scratch, shape, optimizer=kind), expected)
+    found = train_at(parallel, tokens, scratch, model_shape(**sizes), optimizer=kind)
+    return compare(found, expected)
 
 
 def check_change(first: Shape, then: Shape, tokens: Path, scratch: Path) -> tuple[float, float]:

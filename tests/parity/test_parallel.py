@@ -13,6 +13,8 @@ import pytest
 from tests.dist import ranks
 from tests.dist.shapes import (
     CHANGES,
+    EXPERT_SIZES,
+    EXPERTS,
     GRID,
     MUON,
     OPTIONS,
@@ -41,7 +43,12 @@ def test_a_shape_trains_as_one_process(shape: Shape, tokens: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("shape", UNTIED, ids=name)
 def test_with_a_head_of_its_own(shape: Shape, tokens: Path, tmp_path: Path) -> None:
-    print(told(f"untied {name(shape)}", check(shape, tokens, tmp_path, tied=False)))
+    print(told(f"untied {name(shape)}", check(shape, tokens, tmp_path, tie_word_embeddings=False)))
+
+
+@pytest.mark.parametrize("shape", EXPERTS, ids=name)
+def test_with_experts(shape: Shape, tokens: Path, tmp_path: Path) -> None:
+    print(told(f"experts {name(shape)}", check(shape, tokens, tmp_path, **EXPERT_SIZES)))
 
 
 @pytest.mark.parametrize("shape", MUON, ids=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,3 +44,16 @@ def test_collectives_count_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch
         assert work.wait() == "waited"
         assert clock.take() >= SLOW_S
     assert dist.all_reduce is all_reduce
+
+
+def test_what_deepspeed_keeps_of_torch_counts_too(one_rank: Path) -> None:
+    import deepspeed.comm
+
+    deepspeed.comm.init_distributed("gloo", dist_init_required=False)
+    clock = ExchangeClock(torch.device("cpu"))
+    one, gathered = torch.ones(3), torch.zeros(3)
+    with clock.exchanging():
+        deepspeed.comm.all_gather_into_tensor(gathered, one)
+        assert clock.take() > 0
+    deepspeed.comm.all_gather_into_tensor(gathered, one)
+    assert clock.take() == 0 and torch.equal(gathered, one)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import random
 import signal
@@ -17,6 +16,7 @@ from cluster.errors import UserError
 from cluster.folder import Folder
 from stages.tune.checkpoint import discard_after, find_checkpoints
 from stages.tune.saver import Saver
+from tests.dist.ranks import forks
 from tests.stages.tune.saving import check, save_for_ever, share
 
 
@@ -25,8 +25,7 @@ def _kill_while_saving(url: str, staging: Path, kills: int, longest_s: float, se
     older than before. How many checkpoints were completed between kills.
     """
     draw, deaths = random.Random(seed), 0
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.stages.tune.saving", "s3fs"])
+    processes = forks()
     before, completed = 0, 0
     for number in range(kills):
         ranks = [
