@@ -123,7 +123,9 @@ def key_figures(metrics: Mapping[str, Any]) -> str:
 
 
 def number(value: float) -> str:
-    """A number for people: 1 234 567 as 1.23M, 0.41237 as 0.412."""
+    """A number for people: 1 234 567 as 1.23M, 0.41237 as 0.412; FLOPs go beyond T."""
+    if abs(value) >= 1e15:
+        return f"{value:.3g}"
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e4)):
         if abs(value) >= size:
             return f"{value / (1e3 if unit == 'k' else size):.3g}{unit}"
