@@ -4,7 +4,8 @@ The same corpus (documentation of installed packages), tokenizer, number of para
 batch and CPU-minutes on one thread. Each side first times a few steps, then plans its schedule to
 end with its minutes, tokenization and start-up not counted. Ours runs the loop of stage `pretrain`
 with recipe `tiny`'s settings; the peer is GPT2LMHeadModel (post-2019 practice: no dropout, AdamW,
-cosine, warmup), once for each learning rate of `--peer-rates`, its best run counting. Scored on
+cosine, warmup), in bfloat16 or float32, whichever is faster for it here, once for each learning
+rate of `--peer-rates`, its best run counting. Scored on
 held-out documents in bits per byte; `ratio` is peer over ours, 1.1 and more being the goal.
 """
 
@@ -21,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from cluster.session import KEEPING_MEMORY
 
 LENGTH, ROWS, VOCABULARY = 256, 16, 3072
 PACKAGES = ["networkx", "pydantic", "numpy", "torch", "transformers", "pyarrow", "matplotlib"]
@@ -79,7 +82,8 @@ def train_ours(folder: Path, minutes: float) -> dict[str, float]:
         config = Config.model_validate(
             {"tokens": "t", "steps": steps, "warmup_steps": min(20, steps - 1),
              "batch_tokens": ROWS * LENGTH, "sequence_length": LENGTH, "optimizer": "muon",
-             "learning_rate": 0.006, "checkpoint_every": 10**6, "heldout_tokens": 10**9,
+             "learning_rate": 0.006, "precision": "auto", "checkpoint_every": 10**6,
+             "heldout_tokens": 10**9,
              "watch": {"hang_s": 3600}, "parallel": {"rows": 8}}
         )  # fmt: skip
         shape = ModelConfig(vocab_size=vocabulary)
@@ -137,7 +141,7 @@ def train_peer(folder: Path, minutes: float, rate: float) -> dict[str, float]:
             ids = torch.from_numpy(tokens)
             return {"input_ids": ids, "labels": ids}
 
-    def trainer(name: str, steps: int) -> Any:
+    def trainer(name: str, steps: int, bf16: bool) -> Any:
         return Trainer(
             model=model,
             args=TrainingArguments(
@@ -145,18 +149,23 @@ def train_peer(folder: Path, minutes: float, rate: float) -> dict[str, float]:
                 per_device_train_batch_size=ROWS, weight_decay=0.1, adam_beta2=0.95,
                 lr_scheduler_type="cosine", warmup_steps=min(20, steps - 1), use_cpu=True,
                 report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True, seed=17,
+                bf16=bf16,
             ),
             train_dataset=Windows(),
         )  # fmt: skip
 
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    trainer("warm", 2).train()
+    per_step = {}
+    for bf16 in (False, True):
+        trainer("warm", 2, bf16).train()
+        begun = time.process_time()
+        trainer("calibrate", CALIBRATION, bf16).train()
+        per_step[bf16] = (time.process_time() - begun) / CALIBRATION
+        model.load_state_dict(state)
+    faster = min(per_step, key=lambda bf16: per_step[bf16])
+    steps = max(CALIBRATION, round(60 * minutes / per_step[faster]))
     begun = time.process_time()
-    trainer("calibrate", CALIBRATION).train()
-    steps = max(CALIBRATION, round(60 * minutes / ((time.process_time() - begun) / CALIBRATION)))
-    model.load_state_dict(state)
-    begun = time.process_time()
-    trainer("peer", steps).train()
+    trainer("peer", steps, faster).train()
     seconds = time.process_time() - begun
     model.eval()
     nats, predicted = 0.0, 0
@@ -176,7 +185,7 @@ def in_a_process(folder: Path, minutes: float, side: str, rate: float = 0.0) -> 
                str(minutes), "--rate", str(rate), "--folder", str(folder)]  # fmt: skip
     done = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | KEEPING_MEMORY,
     )  # fmt: skip
     return dict(json.loads(done.stdout.splitlines()[-1]))
 

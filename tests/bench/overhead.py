@@ -2,8 +2,9 @@
 
 One worker against one process; two workers (ZeRO 1) against torchrun with DDP. The model and batch
 of recipe `tiny`, random tokens. Every round launches both sides anew, each alone on the machine
-(Ray is stopped while the other runs); the launch is not counted, nor the first steps. Ours counts
-what a step of the stage really does: reading, guards, metrics, log.
+(Ray is stopped while the other runs), with the same settings of malloc; the launch is not counted,
+nor the first steps. Ours counts what a step of the stage really does: reading, guards, metrics,
+log.
 
 `python -m tests.bench.overhead [ROUNDS [STEPS]]`
 """
@@ -11,6 +12,7 @@ what a step of the stage really does: reading, guards, metrics, log.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.session import KEEPING_MEMORY
 from model.config import ModelConfig
 from stages.pretrain import Config
 from stages.text.token_shards import TokenWriter
@@ -80,7 +83,7 @@ def peer(folder: Path, made: dict[str, Any], workers: int) -> list[float]:
     launch = [sys.executable, "-m"]
     if workers > 1:
         launch += ["torch.distributed.run", "--standalone", f"--nproc-per-node={workers}", "-m"]
-    subprocess.run([*launch, *arguments], check=True)
+    subprocess.run([*launch, *arguments], check=True, env=os.environ | KEEPING_MEMORY)
     return list(json.loads((folder / "times.json").read_text()))
 
 
