@@ -54,10 +54,11 @@ _LAPTOP = {
 }
 
 KEEPING_MEMORY = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"
     ":glibc.malloc.mmap_threshold=268435456:glibc.malloc.trim_threshold=268435456"
 }
-"""Environment of processes that train or sample: malloc keeps what a step frees, on huge pages.
+"""Environment of processes that train or sample: malloc keeps what a step frees, on huge pages, for
+every thread (Ray runs a loop in one of its own).
 
 glibc would hand large tensors back to the kernel and fault each of them in again at every step: a
 tenth of a small model's time and more.

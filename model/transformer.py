@@ -6,6 +6,7 @@ tensor parallelism finds what to split by `_tp_plan`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -75,16 +76,26 @@ class Decoder(nn.Module):
                 else document_mask(document_ids_bt, window)
                 for window in set(windows)
             }
-        rotary = rotary_tables(positions, self.config)
+        hidden_btd = self.through(input_ids_bt, rotary_tables(positions, self.config), masks, cache)
+        if cache is not None:
+            cache.length += length
+        return hidden_btd
+
+    def through(
+        self,
+        input_ids_bt: Tensor,
+        rotary: Rotary,
+        masks: Mapping[int | None, Mask | None],
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Normalised hidden states of tokens at any positions, with a mask for each window."""
         x_btd = self.embed_tokens(input_ids_bt)
         recompute = self.recompute and torch.is_grad_enabled()
-        for layer, window in zip(self.layers, windows, strict=True):
+        for layer, window in zip(self.layers, self.config.windows, strict=True):
             if recompute:
                 x_btd = checkpoint(layer, x_btd, rotary, masks[window], cache, use_reentrant=False)
             else:
                 x_btd = layer(x_btd, rotary, masks[window], cache)
-        if cache is not None:
-            cache.length += length
         return self.norm(x_btd)
 
 

@@ -59,10 +59,7 @@ class TrainedDecoder(Transformer):
         length = input_ids_bt.shape[1]
         first = self.sequence_rank * length
         rotary, masks = surroundings(self.config, length, document_ids_bt, first)
-        x_btd = self.model.embed_tokens(input_ids_bt)
-        for layer, window in zip(self.model.layers, self.config.windows, strict=True):
-            x_btd = layer(x_btd, rotary, masks[window], None)
-        return self.model.norm(x_btd)
+        return self.model.through(input_ids_bt, rotary, masks)
 
 
 def surroundings(

@@ -10,6 +10,7 @@ import torch
 
 from model import pretrained
 from model.transformer import Transformer
+from stages.reinforce import token_batch
 from stages.reinforce.learner import Experience, Learner, LearnerSettings
 from stages.reinforce.token_batch import TokenBatch, micro_batches
 from tests.stages.reinforce.tiny import tiny_checkpoint
@@ -77,7 +78,8 @@ def test_gradients_equal_the_reference_at_any_micro_batch(
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         assert parameter.grad is not None
         torch.testing.assert_close(parameter.grad, gradient, atol=2e-5, rtol=1e-3)
-    assert metrics["tokens"] == sum(len(r.prompt_ids) + len(r.completion_ids) for r in batch)
+    seen = sum(len(r.prompt_ids) + len(r.completion_ids) - 1 for r in batch)
+    assert metrics["tokens"] == seen  # a last token predicts nothing
 
 
 def test_the_reference_pulls_back(model: Transformer) -> None:
@@ -171,6 +173,37 @@ def test_micro_batches_hold_every_row_once_within_the_limit() -> None:
     completions = [[0] * n for n in (1, 2, 3, 4, 5)]
     batches = micro_batches(prompts, completions, 20)
     assert sorted(row for batch in batches for row in batch) == [0, 1, 2, 3, 4]
+    assert [1, 4] in [[row for row in batch if row in (1, 4)] for batch in batches]
     for batch in batches:
-        longest = max(len(prompts[r]) + len(completions[r]) for r in batch)
-        assert len(batch) == 1 or longest * len(batch) <= 20
+        read = sum(len(prompt) for prompt in {tuple(prompts[row]) for row in batch})
+        assert len(batch) == 1 or read + sum(len(completions[row]) for row in batch) <= 20
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_completions_of_a_prompt_share_it_and_do_not_see_each_other(
+    model: Transformer, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As rows of their own, prompt and completion; in lines short and long."""
+    model = Transformer(model.config.model_copy(update={"sliding_window": window}))
+    draw = torch.Generator().manual_seed(3)
+
+    def ids(count: int) -> list[int]:
+        return torch.randint(4, 280, (count,), generator=draw).tolist()
+
+    asked = [ids(n) for n in (4, 9, 1)]
+    prompts = [asked[n] for n in (0, 1, 0, 2, 1, 0, 0)]
+    completions = [ids(n) for n in (3, 1, 6, 2, 5, 1, 4)]
+    alone = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        row = torch.tensor([[*prompt, *completion]])
+        scores = torch.log_softmax(model(row)[0, len(prompt) - 1 : -1], -1)
+        alone.append(scores.gather(1, torch.tensor(completion)[:, None])[:, 0])
+    for room, most in ((1, 4 * 4 + 9 * 2 + 1 + 22 - 7), (192, 4 + 9 + 1 + 22 - 7)):
+        monkeypatch.setattr(token_batch, "LINE_TOKENS", room)
+        batch = TokenBatch(prompts, completions)
+        torch.testing.assert_close(batch.logprobs(model), torch.cat(alone), atol=1e-5, rtol=1e-5)
+        assert batch.tokens <= most
+        spread = batch.spread(batch.logprobs(model))
+        assert torch.equal(spread[2, :6] != 0, torch.ones(6, dtype=torch.bool))
+        assert not bool(spread[3, 2:].any())
+    assert batch.tokens == 4 + 9 + 1 + 22 - 7
