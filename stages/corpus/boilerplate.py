@@ -17,6 +17,7 @@ import numpy as np
 from cluster.took import TOOK, Clock
 from stages.corpus.settings import Settings
 from stages.corpus.sources import Job
+from stages.text.arrays import save_array
 from stages.text.boilerplate import line_keys
 from stages.text.readers import read_unit
 from stages.text.records import Page
@@ -43,8 +44,7 @@ class LineCounter:
                 counted.update(set(line_keys(record.url, self._text(record, job))) - {0})
         rows = np.asarray(sorted(counted.items()), dtype=np.uint64).reshape(-1, 2)
         temporary = final.with_name(f"{final.name}.part-{os.getpid()}")
-        with temporary.open("wb") as file:
-            np.save(file, rows)
+        save_array(temporary, rows)
         clock.write(final.with_suffix(f".{TOOK}"), scratch_bytes=rows.nbytes)
         temporary.rename(final)
         return final.name
@@ -67,8 +67,7 @@ def repeated_lines(counts: Sequence[Path], pages: int, out: Path) -> Path:
         )
         parts.append(keys[totals >= pages])
     temporary = out.with_name(f"{out.name}.part")
-    with temporary.open("wb") as file:
-        np.save(file, np.concatenate(parts))
+    save_array(temporary, np.concatenate(parts))
     temporary.rename(out)
     return out
 

@@ -27,6 +27,7 @@ import numpy as np
 from cluster.took import TOOK, Clock
 from stages.corpus.unit_files import CommittedUnit, PublishedFile
 from stages.text import components, dedup
+from stages.text.arrays import save_array
 
 Part = CommittedUnit | PublishedFile
 Task = Callable[[int], str]
@@ -255,8 +256,7 @@ class _Committing:
 
 def _save(path: Path, rows: np.ndarray) -> None:
     temporary = path.with_name(f"{path.stem}.part-{os.getpid()}")
-    with temporary.open("wb") as file:
-        np.save(file, np.ascontiguousarray(rows))
+    save_array(temporary, rows)
     temporary.rename(path)
 
 

@@ -26,6 +26,7 @@ from stages.corpus.duplicates import Search, dropped_between
 from stages.corpus.ledger import Ledger
 from stages.corpus.repeats import repeats_between
 from stages.corpus.unit_files import SAMPLE_CHARS, CommittedUnit
+from stages.text.arrays import save_array
 from stages.text.documents import ROW_GROUP, Document, DocumentWriter, read_file
 from stages.text.spans import without_spans, word_places
 
@@ -137,7 +138,7 @@ class FileWorker:
                     documents.add(self._publish(document, books))
                 keys.append(np.asarray(CommittedUnit(folder).keys[staying]))
         documents.close()
-        np.save(temporary / "signatures.npy", np.concatenate(keys))
+        save_array(temporary / "signatures.npy", np.concatenate(keys))
         books.save(temporary / "books.json")
         clock.write(temporary / TOOK)
         if not final.exists():

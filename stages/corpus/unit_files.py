@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.text import dedup
+from stages.text.arrays import save_array, write_array
 from stages.text.documents import ROW_GROUP, Document, DocumentWriter
 
 OUTCOMES = pa.schema(
@@ -97,7 +98,7 @@ class UnitWriter:
         self._table.close()
         for file in (self._keys, self._shingles, self._dropped, self._quarantine):
             file.close()
-        np.save(self.folder / "shingle_ends.npy", np.frombuffer(self._ends, dtype=np.int64))
+        save_array(self.folder / "shingle_ends.npy", np.frombuffer(self._ends, dtype=np.int64))
         counts = {"masked": dict(sorted(self.masked.items())), "documents": self.searched}
         (self.folder / "counts.json").write_text(json.dumps(counts, sort_keys=True))
 
@@ -115,8 +116,8 @@ class UnitWriter:
         """A document that every step let pass; its outcome is added by itself."""
         keys = dedup.document_keys(document.text, shingle_set)
         self._documents.add(document)
-        keys.tofile(self._keys)
-        shingle_set.tofile(self._shingles)
+        write_array(self._keys, keys)
+        write_array(self._shingles, shingle_set)
         self._ends.append(self._ends[-1] + len(shingle_set))
 
     def add(self, outcome: Outcome) -> None:

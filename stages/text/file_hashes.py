@@ -26,10 +26,10 @@ def file_hashes(paths: Sequence[Path]) -> list[str]:
     """`file_hash` of each, read only where it is not known."""
     known: dict[str, tuple[str, str]] = {}
     with contextlib.suppress(sqlite3.Error, OSError), _database() as database:
-        for path in map(_name, paths):
-            asked = database.execute("SELECT state, hash FROM hashes WHERE path = ?", (path,))
+        for name in map(_name, paths):
+            asked = database.execute("SELECT state, hash FROM hashes WHERE path = ?", (name,))
             if found := asked.fetchone():
-                known[path] = found
+                known[name] = found
     hashes, new = [], []
     for path in paths:
         state, (before, known_hash) = _state(path), known.get(_name(path), ("", ""))

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from cluster.errors import UserError
+from stages.text.arrays import save_array, write_array
 from stages.text.data_plan import DataPlan, Source
 
 INDEX = "index.json"
@@ -79,8 +80,10 @@ class TokenWriter:
         if not self._ids:
             return
         name = f"tokens-{len(self._shards):05d}"
-        np.concatenate(self._parts).tofile(self.folder / f"{name}.bin")
-        np.save(self.folder / f"{name}.starts.npy", np.asarray(self._starts, dtype="<i8"))
+        with (self.folder / f"{name}.bin").open("wb") as file:
+            write_array(file, np.concatenate(self._parts))
+        starts = np.asarray(self._starts, dtype="<i8")
+        save_array(self.folder / f"{name}.starts.npy", starts)
         (self.folder / f"{name}.ids.txt").write_text("\n".join(self._ids) + "\n", encoding="utf-8")
         self._shards.append(
             {"name": name, "source": self._source, "tokens": self._length,
