@@ -6,6 +6,7 @@ Each start and end of a unit is a line of `units.log`, written by whoever works 
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import os
 import random
@@ -20,6 +21,8 @@ from stages.stage import Context
 from tests.stages.corpus.crawl import english, html, record, write_warc
 
 UNITS, PAGES = 10, 6
+STUCK_S = 120.0
+"""A child that takes so long says where it stands, and ends."""
 
 
 def write_crawl(folder: Path) -> Path:
@@ -46,6 +49,15 @@ def run_stage(crawl: Path, work: Path, workers: int = 0) -> None:
     )  # fmt: skip
     context = Context(seed=17, out=out, scratch=work / "scratch")
     STAGE.run(config, {"crawls": [], "decontaminate": []}, context)
+
+
+def run_with_ray(crawl: str, work: str) -> None:
+    """The stage in a Ray session of its own, with two actors."""
+    from cluster import session
+
+    session.connect()
+    run_stage(Path(crawl), Path(work), workers=2)
+    session.disconnect()
 
 
 def log_units(work: Path) -> None:
@@ -91,6 +103,7 @@ def _fork(crawl: Path, work: Path) -> int:
     if child:
         return child
     try:
+        faulthandler.dump_traceback_later(STUCK_S, exit=True)
         log_units(work)
         run_stage(crawl, work)
         os._exit(0)

@@ -4,6 +4,7 @@ no more than the unit in hand done again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster import stream
@@ -105,6 +107,51 @@ def test_killed_actors_are_replaced_and_the_bytes_stay(
     run_stage(crawl, tmp_path / "killed", workers=2)
     assert len(killed) == 2
     check(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.chaos
+@pytest.mark.dist
+@pytest.mark.parametrize("committed", [0, 3, 8])
+def test_the_whole_cluster_is_killed(tmp_path: Path, committed: int) -> None:
+    """SIGKILL of the driver, Ray's own processes and the actors, all at once; then the same again:
+    what was committed is not done again.
+    """
+    crawl = write_crawl(tmp_path / "crawl")
+    run_stage(crawl, tmp_path / "whole")
+    work, units = tmp_path / "killed", tmp_path / "killed" / "scratch" / "units"
+    first = with_ray(crawl, work)
+    while len(done := finished_units(units)) < committed or not units.exists():
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.005)
+    driver = psutil.Process(first.pid)
+    for process in [driver, *driver.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    first.communicate()
+    done = finished_units(units)
+    second = with_ray(crawl, work)
+    _, said = second.communicate(timeout=300)
+    assert second.returncode == 0, said
+    check(tmp_path / "whole", work)
+    assert done.items() <= finished_units(units).items()
+    print(f"{len(done)} of 10 units were committed when the cluster died, and stayed")
+
+
+def with_ray(crawl: Path, work: Path) -> subprocess.Popen[str]:
+    code = (
+        "import sys; from tests.chaos.corpus_run import run_with_ray; run_with_ray(*sys.argv[1:])"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(crawl), str(work)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def finished_units(units: Path) -> dict[str, int]:
+    """Committed units and when each was."""
+    found = units.iterdir() if units.exists() else ()
+    return {path.name: path.stat().st_ctime_ns for path in found if ".part-" not in path.name}
 
 
 @pytest.mark.chaos
