@@ -34,8 +34,8 @@ def corpus_figures(step: Step, recipe: Recipe, store: Store) -> dict[str, Any]:
     if not made:
         return {
             "not measured": f"{store.url} holds no corpus that tells what its work took; "
-            f"`raylm run {recipe.name} --until {step.name}` on a sample (files: [8] in a source "
-            "reads eight of its files), or `raylm run nano` for a first idea, measures it"
+            f"`raylm run {recipe.name} --until {_end(step.name, recipe)}` on a sample (files: [8] "
+            "in a source reads eight of its files) measures it, `raylm run nano` gives a first idea"
         }
     extractor = step.config.extractor
     alike = [manifest for manifest in made if manifest.config.get("extractor") == extractor]
@@ -46,7 +46,7 @@ def corpus_figures(step: Step, recipe: Recipe, store: Store) -> dict[str, Any]:
     if rates.tokens is None:
         return figures | {
             "not measured": f"bytes of text a token, so nothing is said of tokens: `raylm run "
-            f"{recipe.name} --until` its tokens stage measures them"
+            f"{recipe.name} --until {_end(step.name, recipe)}` measures them"
         }
     wanted = {"1T tokens": TRILLION, "the recipe's tokens": trained_tokens(step.name, recipe)}
     for name, tokens in wanted.items():
@@ -145,6 +145,16 @@ def trained_tokens(corpus: str, recipe: Recipe) -> int:
         if isinstance(step.config, PretrainConfig) and corpus in _above(step.name, recipe):
             most = max(most, step.config.steps * step.config.batch_tokens)
     return most
+
+
+def _end(corpus: str, recipe: Recipe) -> str:
+    """The stage that encodes the corpus, else the corpus itself: up to where to run a sample."""
+    found = (
+        name
+        for name, step in recipe.steps.items()
+        if step.stage.name == "tokens" and corpus in _above(name, recipe)
+    )
+    return next(found, corpus)
 
 
 def _above(name: str, recipe: Recipe) -> set[str]:

@@ -131,5 +131,5 @@ def test_the_recipes_own_tokens_are_planned_for(
 def test_without_a_measurement_a_plan_says_how_to_get_one(tmp_path: Path) -> None:
     figures = figures_of(recipe_in(tmp_path, tmp_path / "nowhere"), LocalStore(tmp_path / "empty"))
     assert list(figures) == ["not measured"]
-    assert "raylm run r --until corpus" in figures["not measured"]
+    assert "raylm run r --until tokens` on a sample" in figures["not measured"]
     assert "raylm run nano" in figures["not measured"]
