@@ -11,6 +11,9 @@ from pydantic import Field, model_validator
 
 from stages.stage import Stage, StageConfig, parent
 
+MOST = 10_000_000
+"""Of anything: they are generated in memory, from a world of a few hundred facts."""
+
 What = Literal["crawl", "problems", "conversations", "preferences"]
 
 KNOBS: dict[str, frozenset[str]] = {
@@ -39,14 +42,14 @@ class Config(StageConfig):
     problems: str | None = parent("examples", optional=True)
     """conversations, preferences: problems whose evaluation must not occur in them; crawl: problems
     whose evaluation is leaked in a few planted pages (default: those of the same seed)."""
-    pages: int = Field(default=3600, ge=40)
+    pages: int = Field(default=3600, ge=40, le=MOST)
     """crawl: pages in all, planted ones included."""
-    files: int = Field(default=5, ge=1)
+    files: int = Field(default=5, ge=1, le=10_000)
     """crawl: WARC files."""
-    train_problems: int = Field(default=2400, ge=1)
-    eval_problems: int = Field(default=240, ge=1)
+    train_problems: int = Field(default=2400, ge=1, le=MOST)
+    eval_problems: int = Field(default=240, ge=1, le=MOST)
     """problems: how many; crawl: how many there are to leak from."""
-    count: int = Field(default=5000, ge=10)
+    count: int = Field(default=5000, ge=10, le=MOST)
     """conversations, preferences: how many, the held-out ones included."""
     heldout_share: float = Field(default=0.1, gt=0.0, lt=1.0)
     mixture: dict[Literal["facts", "small_talk", "tasks"], float] = Field(

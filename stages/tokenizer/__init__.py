@@ -11,7 +11,7 @@ class Config(StageConfig):
     """How large the vocabulary is, and how much text it is learned from."""
 
     corpus: str = parent("corpus")
-    vocabulary_size: int = Field(default=4096, ge=260)
+    vocabulary_size: int = Field(default=4096, ge=260, le=1 << 22)
     """Tokens in all: 256 bytes, the special ones, and what is learned."""
     sample_bytes: int = Field(default=64 << 20, gt=0)
     """Learn from at most this much UTF-8, each language's share as in the corpus."""
