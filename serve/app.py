@@ -140,9 +140,14 @@ def serve(
 
     _start(settings, host, port)
     url = f"http://{_display(host)}:{port}"
-    console.print(f"{name} answers at {url} ({engine}, {replicas} replica(s), {_open_to(keys)})")
+    console.print(
+        f"{name} answers at {url} ({engine}, {replicas} replica(s), {_open_to(keys)})",
+        soft_wrap=True,
+    )
     console.print(f"try: {example(url, name)}", soft_wrap=True, highlight=False)
-    console.print(f"or:  raylm chat --url {url}; or open {url} in a browser", highlight=False)
+    console.print(
+        f"or:  raylm chat --url {url}; or open {url} in a browser", soft_wrap=True, highlight=False
+    )
     if not block:
         return url
     try:

@@ -101,7 +101,7 @@ def next_steps(outcome: Outcome) -> list[str]:
             f"talk:      raylm chat{'' if url == DEFAULT_URL else f' --url {url}'}   "
             "(in another terminal)",
         ]
-    missing = [name for name in recipe.steps if name not in outcome.manifests]
+    missing = [name for name, node in outcome.graph.nodes.items() if not store.has(node.id)]
     if missing:
         lines.append(f"next:      raylm run {recipe.arguments}   makes {', '.join(missing)} too")
     elif not lines:
