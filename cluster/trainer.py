@@ -138,6 +138,9 @@ def _trainer_class(single_node: bool) -> Any:
             callbacks = super()._create_default_callbacks()
             return [c for c in callbacks if not isinstance(c, unused)]
 
+        def _register_sigint_handler(self, controller: Any) -> None:
+            """Ctrl-C stays the command's: Ray's handler ends the process silently, with 0."""
+
     return Trainer
 
 

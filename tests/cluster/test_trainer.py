@@ -65,12 +65,14 @@ def _run(loop: Any, config: dict[str, Any], scratch: Path, **options: Any) -> di
 
 def test_ranks_meet_and_rank_0_reports(ray_session: None, tmp_path: Path) -> None:
     seen: list[tuple[float, float, str]] = []
+    on_interrupt = signal.getsignal(signal.SIGINT)
     metrics = _run(
         _sum_of_ranks, {"times": 2}, tmp_path, workers=(1, 2), progress=lambda *x: seen.append(x)
     )
     assert (metrics["sum"], metrics["threads"]) == (6.0, 1)
     assert metrics["page_faults"] < 1000  # what is freed stays with the worker
     assert set(seen) <= {(1, 2, "on")}
+    assert signal.getsignal(signal.SIGINT) is on_interrupt, "Ctrl-C is the command's to answer"
 
 
 def test_a_users_mistake_in_a_worker_is_one_here(ray_session: None, tmp_path: Path) -> None:
