@@ -18,6 +18,8 @@ from model.config import ModelConfig
 from stages.pipeline import code_version
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+EXAMPLES = {"messages": "conversations", "chosen": "preferences", "solution": "problems"}
+"""The key that tells what a JSONL file holds."""
 MODEL_FILES = ("config.json", "generation_config.json", "special_tokens_map.json")
 
 
@@ -60,6 +62,8 @@ def _copy(source: Path, folder: Path) -> str:
     """Copy what belongs to it; the artifact kind that `source` is."""
     if source.is_file():
         return _copy_examples(source, folder)
+    if not source.is_dir():
+        raise UserError(f"{source} is neither a file nor a folder")
     names = {path.name for path in source.iterdir()}
     if "config.json" in names:
         return _copy_model(source, folder)
@@ -108,23 +112,27 @@ def _take(source: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
 
 
 def _copy_examples(source: Path, folder: Path, name: str | None = None) -> str:
-    """A JSONL file under the name that its records' keys call for; every line must parse."""
-    keys: set[str] = set()
-    with source.open(encoding="utf-8") as stream:
+    """A JSONL file under the name that its records' keys call for; all must be of one kind."""
+    kind = ""
+    with source.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 record = json.loads(line)
-                keys = keys or set(record)
-            except (ValueError, TypeError) as error:
+            except ValueError as error:
                 raise UserError(
                     f"{source}, line {number}: not a JSON object ({error}); expected one a line"
                 ) from error
-    kinds = {"messages": "conversations", "chosen": "preferences", "solution": "problems"}
-    called = [file for key, file in kinds.items() if key in keys]
-    if not called:
-        raise UserError(
-            f"{source}: found the keys {', '.join(sorted(keys)) or 'of nothing'}, expected "
-            "'messages' (conversations), 'chosen' (preferences) or 'solution' (problems)"
-        )
-    shutil.copyfile(source, folder / (name or f"{called[0]}.jsonl"))
+            keys = list(record) if isinstance(record, dict) else []
+            found = next((called for key, called in EXAMPLES.items() if key in keys), None)
+            if found is None or found != (kind or found):
+                raise UserError(
+                    f"{source}, line {number}: found "
+                    f"{'the keys ' + ', '.join(keys) if keys else type(record).__name__}, expected "
+                    "an object with 'messages' (conversations), 'chosen' (preferences) or "
+                    f"'solution' (problems){', as on the lines above' if kind else ''}"
+                )
+            kind = found
+    if not kind:
+        raise UserError(f"{source} is empty; expected JSON objects, one a line")
+    shutil.copyfile(source, folder / (name or f"{kind}.jsonl"))
     return "examples"

@@ -137,6 +137,16 @@ def test_imports_become_parents(tmp_path: Path) -> None:
     source.write_text("not json\n")
     done = raylm(tmp_path, "import", "talk.jsonl", "--name", "talk")
     assert done.returncode == 2 and "line 1: not a JSON object" in done.stderr
+    for text, sentence in (
+        ("", "talk.jsonl is empty"),
+        ("[1]\n", "line 1: found list, expected an object with 'messages'"),
+        ('{"a": 1}\n', "line 1: found the keys a, expected an object with 'messages'"),
+        ('{"messages": []}\n{"chosen": 1}\n', "line 2: found the keys chosen, expected"),
+        ("\udcff\n", "line 1: not a JSON object"),
+    ):
+        source.write_text(text, errors="surrogateescape")
+        done = raylm(tmp_path, "import", "talk.jsonl", "--name", "talk")
+        assert done.returncode == 2 and sentence in done.stderr
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     done = raylm(tmp_path, "import", "model", "--name", "m")
