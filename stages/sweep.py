@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass, field
 
-from cluster.storage import Store, read_index
+from cluster.index import read_index, read_json
+from cluster.storage import Store
 
 
 @dataclass
@@ -48,7 +48,7 @@ def _kept(store: Store) -> tuple[set[str], set[str]]:
     folders: set[str] = set()
     for run in store.runs():
         # the scratch of stages that a killed run has not finished yet
-        state = json.loads(store.read(f"{run}/run.json") or b"{}")
+        state = read_json(store, f"{run}/run.json")
         folders |= set(state.get("work", ()))
     waiting = [entry["id"] for run in store.runs() for entry in read_index(store, run).values()]
     while waiting:

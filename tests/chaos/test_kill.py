@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from cluster.artifact import verify
-from cluster.storage import LocalStore, read_index
+from cluster.index import read_index
+from cluster.storage import LocalStore
 from tests.stages.test_cli import ROOT
 from tests.stages.test_recipe import write_recipe
 

@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import pytest
 
 from cluster.errors import UserError
-from cluster.storage import (
-    IMPORTS,
-    ObjectStore,
-    Store,
-    find_artifact,
-    open_store,
-    read_index,
-    write_index,
-)
-from tests.cluster.test_artifact import FIELDS, folder_with
-
-
-@pytest.fixture(params=["local", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "local":
-        return open_store(str(tmp_path / "store"))
-    return open_store(f"memory://{uuid.uuid4().hex}/runs", cache=tmp_path / "cache")
-
-
-def put(store: Store, tmp_path: Path, **fields: Any) -> str:
-    out = folder_with(tmp_path / uuid.uuid4().hex, a="one", b="two")
-    return store.put(out, {**FIELDS, **fields}).id
+from cluster.storage import ObjectStore, Store, open_store
+from tests.cluster.conftest import put
 
 
 def test_put_get_list_remove(store: Store, tmp_path: Path) -> None:
@@ -46,26 +25,12 @@ def test_put_get_list_remove(store: Store, tmp_path: Path) -> None:
         store.get(one)
 
 
-def test_small_files_and_indexes(store: Store) -> None:
-    assert store.read("toy/run.json") is None and read_index(store, "toy") == {}
+def test_small_files(store: Store) -> None:
+    assert store.read("toy/run.json") is None and store.runs() == []
     store.write("toy/run.json", b"{}")
     assert store.read("toy/run.json") == b"{}"
-    write_index(store, "toy", {"base": {"id": "x", "stage": "y"}})
-    assert read_index(store, "toy") == {"base": {"id": "x", "stage": "y"}}
+    store.write("toy/index.json", b"{}")
     assert store.runs() == ["toy"]
-
-
-def test_names_find_artifacts(store: Store, tmp_path: Path) -> None:
-    one, two = put(store, tmp_path, id="examples-a1"), put(store, tmp_path, id="examples-a2")
-    write_index(store, "toy", {"base": {"id": one, "stage": "s"}})
-    write_index(store, IMPORTS, {"bought": {"id": two, "stage": "import"}})
-    for name in (one, "toy/base", "base", "a1"):
-        assert find_artifact(store, name) == one
-    assert find_artifact(store, "bought") == two
-    with pytest.raises(UserError, match="names several"):
-        find_artifact(store, "examples")
-    with pytest.raises(UserError, match="no artifact 'nothing'"):
-        find_artifact(store, "nothing")
 
 
 def test_one_writer_at_a_time(store: Store) -> None:
