@@ -147,7 +147,7 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
         check_answers(address)
         try:
             ray.init(address=address, runtime_env={"env_vars": settings}, log_to_driver=False)
-        except ConnectionError as error:
+        except (ConnectionError, ValueError) as error:
             raise _no_cluster(address) from error
         return
     end_stale()
@@ -201,8 +201,8 @@ def check_answers(address: str) -> None:
 
 def _no_cluster(address: str) -> UserError:
     return UserError(
-        f"no Ray cluster answers at {address}; check the address, or leave it out "
-        "to run on this machine"
+        f"no Ray cluster answers at {address}; check the address (--address, or RAY_ADDRESS in the "
+        "environment), or leave it out to run on this machine"
     )
 
 
