@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,7 +106,7 @@ def next_steps(outcome: Outcome) -> list[str]:
     if missing:
         lines.append(f"next:      raylm run {recipe.arguments}   makes {', '.join(missing)} too")
     elif not lines:
-        where = "" if recipe.file.store == "runs" else f" --store {recipe.file.store}"
+        where = "" if recipe.file.store == "runs" else f" --store {shlex.quote(recipe.file.store)}"
         lines.append(f"look:      raylm show {recipe.name}/{list(recipe.steps)[-1]}{where}")
     return lines
 
