@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 
-from cluster import index, session, storage
+from cluster import session, storage
 from cluster.errors import UserError
 from serve import access, autoscale, model_folder
 
@@ -57,7 +57,7 @@ class Settings(BaseModel):
         if self.store is None:
             return Path(self.model)
         store = storage.open_store(self.store)
-        return store.get(index.find_artifact(store, self.model)).path
+        return store.get(storage.find_artifact(store, self.model)).path
 
 
 class Replica:

@@ -89,8 +89,7 @@ def show(
     store: StoreUrl = "runs",
 ) -> None:
     """Show an artifact's manifest and its lineage."""
-    from cluster.index import find_artifact
-    from cluster.storage import open_store
+    from cluster.storage import find_artifact, open_store
     from stages.summary import show_artifact
 
     opened = open_store(store)
@@ -106,8 +105,7 @@ def trace(
     store: StoreUrl = "runs",
 ) -> None:
     """Say where a token of a training batch came from: document, archive, offset, steps passed."""
-    from cluster.index import find_artifact
-    from cluster.storage import open_store
+    from cluster.storage import find_artifact, open_store
     from stages.summary import show_trace
     from stages.trace import Tracer
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.errors import UserError
-from cluster.index import find_artifact, read_index
-from cluster.storage import open_store
+from cluster.storage import find_artifact, open_store, read_index
 from stages.recipe import SERVED, Serve, builtin_recipes, load_recipe
 
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from cluster.artifact import canonical_hash, content_id
 from cluster.errors import UserError
-from cluster.index import read_index
-from cluster.storage import IMPORTS, Store
+from cluster.storage import IMPORTS, Store, read_index
 from stages.recipe import Recipe, Step, check_kind
 from stages.registry import nearest
 from stages.stage import role_of

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from cluster.artifact import Artifact, canonical_hash, content_id, file_sha256, files_of
 from cluster.errors import UserError
-from cluster.index import read_index, write_index
-from cluster.storage import IMPORTS, Store
+from cluster.storage import IMPORTS, Store, read_index, write_index
 from model.config import ModelConfig
 from stages.pipeline import code_version
 

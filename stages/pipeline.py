@@ -26,10 +26,9 @@ from rich.console import Console
 from cluster import session
 from cluster.artifact import Artifact, Manifest, timestamp
 from cluster.errors import UserError, disk_is_full, root_cause, user_error_in
-from cluster.index import read_index, write_index
 from cluster.meter import Meter, Usage
 from cluster.progress import Board, duration
-from cluster.storage import Store
+from cluster.storage import Store, read_index, write_index
 from stages.graph import Graph, Node, build_graph, chosen
 from stages.recipe import Recipe
 from stages.stage import Context

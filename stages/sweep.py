@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field
 
-from cluster.index import read_index, read_json
-from cluster.storage import Store
+from cluster.storage import Store, read_index, read_json
 
 
 @dataclass

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from cluster.artifact import verify
-from cluster.index import read_index
-from cluster.storage import LocalStore
+from cluster.storage import LocalStore, read_index
 from tests.stages.test_cli import ROOT
 from tests.stages.test_recipe import write_recipe
 

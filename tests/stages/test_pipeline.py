@@ -11,8 +11,7 @@ from rich.console import Console
 
 from cluster.artifact import verify
 from cluster.errors import UserError
-from cluster.index import read_index, write_index
-from cluster.storage import IMPORTS, LocalStore, Store, open_store
+from cluster.storage import IMPORTS, LocalStore, Store, open_store, read_index, write_index
 from stages.graph import build_graph
 from stages.pipeline import Outcome, StageFailure, plain, run_recipe
 from stages.recipe import load_recipe
