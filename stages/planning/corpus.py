@@ -34,11 +34,11 @@ def corpus_figures(step: Step, recipe: Recipe, store: Store) -> dict[str, Any]:
     if not made:
         return {
             "not measured": f"{store.url} holds no corpus that tells what its work took; "
-            f"`raylm run {recipe.name} --until {step.name}` on a sample (files: [8] in a source "
+            f"`raylm run {recipe.arguments} --until {step.name}` on a sample (files: [8] in a source "
             "reads eight of its files), or `raylm run nano` for a first idea, measures it"
         }
-    best = max(made, key=lambda m: (m.config.get("extractor") == step.config.extractor,
-                                    m.metrics["bytes_in"]))  # fmt: skip
+    extractor = step.config.extractor
+    best = max(made, key=lambda m: (m.config.get("extractor") == extractor, m.metrics["bytes_in"]))
     rates = Rates(best, tokens_of(best, store))
     cores = step.config.workers or recipe.file.cpus or CORES
     figures = measured_figures(rates, step.config) | scaling_figures(made)
