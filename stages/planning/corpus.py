@@ -34,8 +34,8 @@ def corpus_figures(step: Step, recipe: Recipe, store: Store) -> dict[str, Any]:
     if not made:
         return {
             "not measured": f"{store.url} holds no corpus that tells what its work took; "
-            f"`raylm run {recipe.arguments} --until {step.name}` on a sample (files: [8] in a source "
-            "reads eight of its files), or `raylm run nano` for a first idea, measures it"
+            f"`raylm run {recipe.arguments} --until {step.name}` on a sample (files: [8] in a "
+            "source reads eight of its files), or `raylm run nano` for a first idea, measures it"
         }
     extractor = step.config.extractor
     best = max(made, key=lambda m: (m.config.get("extractor") == extractor, m.metrics["bytes_in"]))
