@@ -129,7 +129,8 @@ def test_the_recipes_own_tokens_are_planned_for(
 
 
 def test_without_a_measurement_a_plan_says_how_to_get_one(tmp_path: Path) -> None:
-    figures = figures_of(recipe_in(tmp_path, tmp_path / "nowhere"), LocalStore(tmp_path / "empty"))
+    recipe = recipe_in(tmp_path, tmp_path / "nowhere")
+    figures = figures_of(recipe, LocalStore(tmp_path / "empty"))
     assert list(figures) == ["not measured"]
-    assert "raylm run r --until corpus" in figures["not measured"]
+    assert f"raylm run {recipe.arguments} --until corpus" in figures["not measured"]
     assert "raylm run nano" in figures["not measured"]
