@@ -11,8 +11,9 @@ import yaml
 from rich.console import Console
 
 from cluster.artifact import Manifest
+from cluster.index import read_index
 from cluster.meter import Pricing
-from cluster.storage import LocalStore, read_index
+from cluster.storage import LocalStore
 from stages.graph import build_graph
 from stages.pipeline import run_recipe
 from stages.planning import plan_figures
@@ -129,7 +130,8 @@ def test_the_recipes_own_tokens_are_planned_for(
 
 
 def test_without_a_measurement_a_plan_says_how_to_get_one(tmp_path: Path) -> None:
-    figures = figures_of(recipe_in(tmp_path, tmp_path / "nowhere"), LocalStore(tmp_path / "empty"))
+    recipe = recipe_in(tmp_path, tmp_path / "nowhere")
+    figures = figures_of(recipe, LocalStore(tmp_path / "empty"))
     assert list(figures) == ["not measured"]
-    assert "raylm run r --until tokens` on a sample" in figures["not measured"]
+    assert f"raylm run {recipe.arguments} --until tokens` on a sample" in figures["not measured"]
     assert "raylm run nano" in figures["not measured"]
