@@ -5,7 +5,9 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import pycld2
 import pytest
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from cluster.errors import UserError
 from stages.text.language import (
@@ -16,7 +18,14 @@ from stages.text.language import (
     identify,
     load_model,
 )
-from stages.text.language_models import BothModels, Cld2, Py3LangId
+from stages.text.language_models import (
+    _OLD_CODES,
+    CLD2_LABELS,
+    PY3LANGID_LABELS,
+    BothModels,
+    Cld2,
+    Py3LangId,
+)
 from tests.real_text import needs_shared
 from tests.sample_texts import GOOD_CHINESE, GOOD_ENGLISH
 
@@ -128,6 +137,17 @@ def test_most_sentences_of_seventy_five_languages_are_told() -> None:
     assert len(by_language) == 75
     assert overall > 0.95
     assert min(by_language[code] for code in ("en", "zh", "ja", "ko", "de", "fr", "ru")) > 0.9
+
+
+def test_the_known_languages_are_the_models() -> None:
+    first = LanguageIdentifier.from_model_file(MODEL_FILE)
+    assert set(first.labels) == PY3LANGID_LABELS
+    second = {
+        _OLD_CODES.get(code, code)
+        for name, code in pycld2.LANGUAGES
+        if name in pycld2.DETECTED_LANGUAGES and not name.startswith("X_")  # Klingon and such
+    }
+    assert second == CLD2_LABELS
 
 
 def test_the_second_model_knows_more_languages_and_does_not_take_the_unknown_for_english() -> None:
