@@ -77,10 +77,11 @@ def _by_resiliparse(html: str) -> str:
     text = _plain_text(html, _BOILERPLATE, main_content=True)
     if len(text) < _FEW_CHARS:
         prose = _prose(_plain_text(html, [*_AROUND, *_BOILERPLATE], main_content=False))
-        if len(prose) > 2 * len(text):
+        if len(prose) > max(_FEW_CHARS, 2 * len(text)):
             return prose
-    # The last lines of code look like labels.
-    return text if "<pre" in html else _without_labels_at_the_end(text)
+    if "<pre" in html or "<PRE" in html:  # the last lines of code look like labels
+        return text
+    return _without_labels_at_the_end(text)
 
 
 def _plain_text(html: str, skipped: list[str], main_content: bool) -> str:

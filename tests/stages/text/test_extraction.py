@@ -61,9 +61,11 @@ def test_annotated_pages_are_told_from_their_boilerplate_better_than_by_the_libr
 
 
 def test_a_page_that_is_taken_for_boilerplate_as_a_whole_gives_its_prose() -> None:
-    page = f"<html><body><div class=sidebar><a href=/>Home</a>{PARAGRAPH}</div></body></html>"
-    assert extract_main_text(page).count("heart of the town") == 4
-    assert "Home" not in extract_main_text(page)
+    page = "<html><body><div class=sidebar><a href=/>Home</a>{}</div></body></html>"
+    assert extract_main_text(page.format(PARAGRAPH * 3)).count("heart of the town") == 12
+    assert "Home" not in extract_main_text(page.format(PARAGRAPH * 3))
+    notice = "<p>We use cookies to improve this site, and by reading on you agree to them.</p>"
+    assert extract_main_text(page.format(notice)) == ""
 
 
 def test_labels_behind_the_last_sentence_go_and_what_is_told_stays() -> None:
