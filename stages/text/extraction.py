@@ -51,6 +51,14 @@ _PROSE_CHARS = 60
 _LABEL_CHARS = 100
 """A line from the one length on may be prose, and below the other may be a label."""
 _SENTENCE_END = re.compile(r"[.!?…。！？:;\"”»)\]]$")
+_PARAGRAPH_CELL = re.compile(
+    r"(<t[dh]\b[^>]*>)\s*<(p|div)\b[^>]*>"
+    r"((?:(?!</?(?:p|div|t[dhr]|table|[uod]l|pre|h[1-6]|blockquote)\b).)*)</\2>\s*(?=</t[dh]>)",
+    re.S | re.I,
+)
+"""A cell whose content is one paragraph, which would become a line of its own."""
+_DEFINITION = re.compile(r"<(/?)d[ld]\b", re.I)
+_TERM = re.compile(r"<(/?)dt\b", re.I)
 _LISTED = re.compile(r"\s*(?:[•*-]|\d+\.)\s|[^\t]+\t")
 """An item of a list, or a row of a table."""
 
@@ -70,6 +78,7 @@ def extract_main_text(html: str, extractor: str = "resiliparse") -> str:
     except UnicodeEncodeError:
         html = _SURROGATES.sub("", html)
     _check_depth(html)
+    html = _PARAGRAPH_CELL.sub(r"\1\3", html)
     return _by_trafilatura(html) if extractor == "trafilatura" else _by_resiliparse(html)
 
 
@@ -123,6 +132,8 @@ def _without_labels_at_the_end(text: str) -> str:
 def _by_trafilatura(html: str) -> str:
     import trafilatura  # seconds to import, and few need it
 
+    if "<pre" in html:  # in a list of definitions it would lose its line breaks
+        html = _TERM.sub(r"<\1p", _DEFINITION.sub(r"<\1div", html))
     return trafilatura.extract(html, include_comments=False, include_tables=True) or ""
 
 

@@ -2,7 +2,9 @@
 
 On trafilatura's own evaluation set (482 pages with strings that must and must not be in the text):
 precision, recall and F1 over those strings, CPU-seconds, and how many megabytes of HTML a
-CPU-second takes beside trafilatura (the extractor that datatrove runs by default).
+CPU-second takes beside trafilatura (the extractor that datatrove runs by default). On pages of
+Python's and PostgreSQL's manuals: the share of code blocks that stay line by line with their
+indentation, and of table rows that stay on a line of their own.
 """
 
 from __future__ import annotations
@@ -11,10 +13,14 @@ import json
 import re
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
+from resiliparse.parse.html import HTMLTree
+
 from stages.text import charset, extraction
+from tests import real_text
 from tests.bench.harness import compare
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "html_extraction"
@@ -64,6 +70,73 @@ def score(extract: Extract, html: dict[str, str]) -> dict[str, float]:
     }
 
 
+def manual_pages(count: int = 40, most_chars: int = 60_000) -> list[str]:
+    """So many pages of each manual, none very long, that have code or a table of data."""
+    found: list[str] = []
+    for name in ("python3.11-doc-html-and-rst", "postgresql-doc-15-html"):
+        pages = (
+            html
+            for _, body in real_text.members(f"debian/{name}.tar.xz", ".html")
+            if len(html := body.decode("utf-8", "replace")) < most_chars
+            and re.search(r'<pre|<table class="(?:table|docutils)', html)
+        )
+        found += islice(pages, count)
+    return found
+
+
+def code_blocks(html: str) -> list[list[str]]:
+    """The lines of each block that are not empty."""
+    blocks = HTMLTree.parse(html).body.query_selector_all("pre")
+    found = [_lines(block.text) for block in blocks]
+    return [lines for lines in found if lines]
+
+
+def table_rows(html: str) -> list[list[str]]:
+    """The cells of each row of a table of data; a row of one cell is none."""
+    rows = HTMLTree.parse(html).body.query_selector_all("table.table tr, table.docutils tr")
+    found = [
+        [plain(cell.text).strip() for cell in row.query_selector_all("td, th")] for row in rows
+    ]
+    return [cells for cells in found if len(cells) > 1]
+
+
+def _lines(text: str) -> list[str]:
+    return [line.expandtabs(4).rstrip() for line in text.split("\n") if line.strip()]
+
+
+def has_block(text: Sequence[str], block: Sequence[str]) -> bool:
+    """Whether the block's lines follow each other in the text, all indented alike."""
+    for at, line in enumerate(text):
+        margin = line.removesuffix(block[0])
+        if margin.strip() == "" and [margin + part for part in block] == list(
+            text[at : at + len(block)]
+        ):
+            return True
+    return False
+
+
+def has_row(text: Sequence[str], cells: Sequence[str]) -> bool:
+    """Whether a line has the cells in their order."""
+    row = re.compile(r"[\s|]*".join(re.escape(cell).replace(r"\ ", r"\s+") for cell in cells))
+    return any(row.search(line) for line in text if cells[0][:8] in line)
+
+
+def structure(extract: Extract, html: Sequence[str]) -> dict[str, float]:
+    """The shares of code blocks and of table rows that stay."""
+    found = {"code": [0, 0], "rows": [0, 0]}
+    for page in html:
+        text = _lines(extract(page) or "")
+        for block in code_blocks(page):
+            found["code"][0] += has_block(text, block)
+            found["code"][1] += 1
+        for cells in table_rows(page):
+            found["rows"][0] += has_row(text, cells)
+            found["rows"][1] += 1
+    return {name: round(kept / max(1, of), 4) for name, (kept, of) in found.items()} | {
+        "of_code": found["code"][1], "of_rows": found["rows"][1]
+    }  # fmt: skip
+
+
 def sides() -> dict[str, Extract]:
     import trafilatura
     from resiliparse.extract.html2text import extract_plain_text
@@ -84,6 +157,10 @@ def main() -> None:
     html, extract = pages(), sides()
     for name, side in extract.items():
         row = score(side, html)
+        print(f"{name:32}", *(f"{key} {value:<7}" for key, value in row.items()))
+    manuals = manual_pages()
+    for name, side in extract.items():
+        row = structure(side, manuals)
         print(f"{name:32}", *(f"{key} {value:<7}" for key, value in row.items()))
     sample = [html[name] for name in sorted(html)[:60]]
     megabytes = sum(map(len, sample)) / 1e6

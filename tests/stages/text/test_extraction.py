@@ -34,6 +34,24 @@ def test_code_and_tables_stay(extractor: str) -> None:
     assert "Login" not in text and "Imprint" not in text
 
 
+@pytest.mark.parametrize("extractor", EXTRACTORS)
+def test_cells_of_paragraphs_share_a_line_and_code_in_definitions_keeps_its_own(
+    extractor: str,
+) -> None:
+    """As Sphinx writes tables and functions."""
+    row = "<tr><td><p>Ann</p></td><td><p>31 <em>years</em></p></td></tr>"
+    definition = f"<dl><dt>f(x)</dt><dd><p>Counts.</p><pre>{CODE}</pre></dd></dl>"
+    page = f"<body><main><h1>Guide</h1>{PARAGRAPH}<table>{row * 3}</table>{definition}{PARAGRAPH}"
+    text = tidy(extract_main_text(f"<html>{page}</main></body></html>", extractor))
+    between = "\t" if extractor == "resiliparse" else " | "
+    assert [line.strip("| ") for line in text.splitlines() if "Ann" in line] == [
+        f"Ann{between}31 years"
+    ] * 3
+    assert "f(x)" in text and "Counts." in text
+    code = [line for line in text.splitlines() if "for i in" in line or "return [i" in line]
+    assert len(code) == 2 and code[1].index("f") - code[0].index("[") == 1
+
+
 @pytest.mark.skipif(not bench.DATA.exists(), reason=f"needs the pages in {bench.DATA}")
 @pytest.mark.parametrize(
     ("extractor", "peer", "f1", "recall", "every"),
