@@ -27,6 +27,7 @@ from stages.text.light_spacy import Tokenizer
 jieba.setLogLevel("ERROR")
 
 _REMEMBERED = 1 << 16
+_MARKED = re.compile(r"([A-Za-z]*[a-z])([,;:!?.])")
 _ODD_SPACES = re.compile(r"^\s|[^\S ]| {2}|\s$")
 _STRETCHES: re.Pattern[str] = jieba.re_han_default
 DATATROVE_LANGUAGE = {
@@ -126,18 +127,18 @@ class RememberingTokenizer(_FastTokenizer):
         self._exceptions = frozenset(inner.tokenizer.tokenizer.rules)
 
     def _split(self, piece: str) -> Split:
-        if self._whole(piece):
+        # English letters alone match no affix rule, unless an exception splits them.
+        plain = self.language == "en" and piece not in self._exceptions
+        if plain and piece.isascii() and piece.isalpha():
             return (piece,), ((piece, False, False),)
+        if plain and (marked := _MARKED.fullmatch(piece)) and marked[1] not in self._exceptions:
+            word, mark = marked.groups()
+            return (word, mark), ((word, False, False), (mark, True, mark in self._enders))
         tokens = tuple(
             (token.text, token.is_punct, token.text in self._enders)
             for token in self._inner.tokenizer.tokenizer(piece)
         )
         return tuple(word for word, _, _ in tokens if word.strip()), tokens
-
-    def _whole(self, piece: str) -> bool:
-        """English letters alone match no affix rule: one token, unless an exception splits them."""
-        plain = self.language == "en" and piece.isascii() and piece.isalpha()
-        return plain and piece not in self._exceptions
 
     def word_tokenize(self, text: str) -> list[str]:
         pieces = text.split()
