@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -172,11 +173,12 @@ def find_edges(search: Search, number: int) -> np.ndarray:
     found = rows_between(search.files("keys"), low, high, np.uint64)
     documents = found[1].astype(np.int64)
     shingles_of = lru_cache(maxsize=4096)(search.shingles)
-    edges: list[tuple[int, int]] = []
+    edges = array("q")  # an eighth of what pairs in a list would take
     for bucket in dedup.buckets(found[0]):
-        edges += dedup.verified_edges(
+        for edge in dedup.verified_edges(
             documents[bucket].tolist(), shingles_of, search.threshold, search.settled
-        )
+        ):
+            edges.extend(edge)
     return components.both_ways(np.asarray(edges, dtype=np.int64).reshape(-1, 2).T)
 
 

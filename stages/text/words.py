@@ -6,12 +6,15 @@ sentencizer. Chinese goes to jieba directly, which is what spaCy calls, line by 
 line's words do not depend on its neighbours; the stretches between a line's punctuation, which
 jieba cuts by themselves, are remembered too. The filters see exactly the tokens and sentences that
 they would have seen, so their verdicts do not change; tests compare them.
+
+What is remembered is bounded: the pieces met last, at least so many as `_REMEMBERED` and at most
+twice as many. spaCy's own memory of words, which would grow for ever, is left after each text.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from importlib import metadata
 
@@ -23,7 +26,8 @@ from stages.text.light_spacy import Tokenizer
 
 jieba.setLogLevel("ERROR")
 
-_REMEMBERED = 1 << 18
+_REMEMBERED = 1 << 16
+_MARKED = re.compile(r"([A-Za-z]*[a-z])([,;:!?.])")
 _ODD_SPACES = re.compile(r"^\s|[^\S ]| {2}|\s$")
 _STRETCHES: re.Pattern[str] = jieba.re_han_default
 DATATROVE_LANGUAGE = {
@@ -70,8 +74,11 @@ def _sentence_spans(tokens: Iterable[tuple[int, Token]]) -> Iterator[tuple[int, 
         yield first, last
 
 
+Split = tuple[tuple[str, ...], tuple[Token, ...]]  # the words, and all tokens
+
+
 class _FastTokenizer(WordTokenizer):
-    """What both have in common: the stock tokenizer behind, and what it knows about a token."""
+    """What both have in common: the stock tokenizer behind, and what it knows about a piece."""
 
     def __init__(self, inner: SpaCyTokenizer) -> None:
         super().__init__(inner.language)
@@ -79,12 +86,34 @@ class _FastTokenizer(WordTokenizer):
         self._enders: frozenset[str] = frozenset(
             inner.tokenizer.get_pipe("sentencizer").punct_chars
         )
-        self._known: dict[str, tuple[Token, ...]] = {}
+        self._known: dict[str, Split] = {}
+        self._older: dict[str, Split] = {}
 
-    def _forget(self) -> None:
-        """A fresh spaCy vocabulary: it grows with every word and never shrinks."""
-        self._known.clear()
-        self._inner = SpaCyTokenizer(self._inner.language)
+    def _split(self, piece: str) -> Split:
+        """How spaCy splits it."""
+        raise NotImplementedError
+
+    def _remember(self, pieces: Sequence[str]) -> dict[str, Split]:
+        """What is known, which holds these pieces now."""
+        if len(self._known) >= _REMEMBERED:
+            self._older, self._known = self._known, {}
+        known = self._known
+        new = [piece for piece in pieces if piece not in known]
+        if new:
+            with self._inner.tokenizer.memory_zone():
+                for piece in new:
+                    known[piece] = self._older.get(piece) or self._split(piece)
+        return known
+
+    def span_tokenize(self, text: str) -> list[tuple[int, int]]:
+        if _ODD_SPACES.search(text) or not text:  # spaces that are tokens themselves
+            with self._inner.tokenizer.memory_zone():
+                return self._inner.span_tokenize(text)
+        return list(_sentence_spans(self._placed(text)))
+
+    def _placed(self, text: str) -> Iterator[tuple[int, Token]]:
+        """Where each token begins."""
+        raise NotImplementedError
 
     def sent_tokenize(self, text: str) -> list[str]:
         return [text[start:stop].strip() for start, stop in self.span_tokenize(text)]
@@ -95,50 +124,36 @@ class RememberingTokenizer(_FastTokenizer):
 
     def __init__(self, inner: SpaCyTokenizer) -> None:
         super().__init__(inner)
-        self._words: dict[str, list[str]] = {}
         self._exceptions = frozenset(inner.tokenizer.tokenizer.rules)
 
-    def _forget(self) -> None:
-        super()._forget()
-        self._words.clear()
-
-    def _split(self, piece: str) -> tuple[Token, ...]:
-        if len(self._known) >= _REMEMBERED:
-            self._forget()
-        if self._whole(piece):
-            tokens: tuple[Token, ...] = ((piece, False, False),)
-        else:
-            tokens = tuple(
-                (token.text, token.is_punct, token.text in self._enders)
-                for token in self._inner.tokenizer.tokenizer(piece)
-            )
-        self._known[piece] = tokens
-        self._words[piece] = [word for word, _, _ in tokens if word.strip()]
-        return tokens
-
-    def _whole(self, piece: str) -> bool:
-        """English letters alone match no affix rule: one token, unless an exception splits them."""
-        plain = self.language == "en" and piece.isascii() and piece.isalpha()
-        return plain and piece not in self._exceptions
+    def _split(self, piece: str) -> Split:
+        # English letters alone match no affix rule, unless an exception splits them.
+        plain = self.language == "en" and piece not in self._exceptions
+        if plain and piece.isascii() and piece.isalpha():
+            return (piece,), ((piece, False, False),)
+        if plain and (marked := _MARKED.fullmatch(piece)) and marked[1] not in self._exceptions:
+            word, mark = marked.groups()
+            return (word, mark), ((word, False, False), (mark, True, mark in self._enders))
+        tokens = tuple(
+            (token.text, token.is_punct, token.text in self._enders)
+            for token in self._inner.tokenizer.tokenizer(piece)
+        )
+        return tuple(word for word, _, _ in tokens if word.strip()), tokens
 
     def word_tokenize(self, text: str) -> list[str]:
+        pieces = text.split()
+        known = self._remember(pieces)
         words: list[str] = []
-        known = self._words
-        for piece in text.split():
-            if piece not in known:
-                self._split(piece)
-            words += known[piece]
+        for piece in pieces:
+            words += known[piece][0]
         return words
 
-    def span_tokenize(self, text: str) -> list[tuple[int, int]]:
-        if _ODD_SPACES.search(text):  # spaces that are tokens themselves
-            return self._inner.span_tokenize(text)
-        return list(_sentence_spans(self._placed(text)))
-
     def _placed(self, text: str) -> Iterator[tuple[int, Token]]:
+        pieces = text.split(" ")
+        known = self._remember(pieces)
         at = 0
-        for piece in text.split(" "):
-            for token in self._known.get(piece) or self._split(piece):
+        for piece in pieces:
+            for token in known[piece][1]:
                 yield at, token
                 at += len(token[0])
             at += 1
@@ -160,27 +175,22 @@ def _cut(line: str) -> tuple[str, ...]:
 class JiebaTokenizer(_FastTokenizer):
     """Chinese words by jieba, sentences by spaCy's rule over them."""
 
+    def _split(self, piece: str) -> Split:
+        punctuation = self._inner.tokenizer.vocab[piece].is_punct
+        return (piece,), ((piece, punctuation, piece in self._enders),)
+
     def word_tokenize(self, text: str) -> list[str]:
         return [
             word for line in text.split("\n") for token in _cut(line) if (word := token.strip())
         ]
 
-    def span_tokenize(self, text: str) -> list[tuple[int, int]]:
-        if _ODD_SPACES.search(text) or not text:
-            return self._inner.span_tokenize(text)
-        return list(_sentence_spans(self._placed(text)))
-
     def _placed(self, text: str) -> Iterator[tuple[int, Token]]:
+        words = _cut(text)
+        known = self._remember(words)
         at = 0
-        for word in _cut(text):
-            known = self._known.get(word)
-            if known is None:
-                if len(self._known) >= _REMEMBERED:
-                    self._forget()
-                punctuation = self._inner.tokenizer.vocab[word].is_punct
-                known = self._known[word] = ((word, punctuation, word in self._enders),)
+        for word in words:
             if word != " ":  # it belongs to the token before
-                yield at, known[0]
+                yield at, known[word][1][0]
             at += len(word)
 
 

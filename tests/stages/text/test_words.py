@@ -40,6 +40,17 @@ def test_words_equal_the_stock_tokenizer(language: str) -> None:
         assert ours.word_tokenize(text) == stock.word_tokenize(text)
 
 
+def test_what_is_split_without_spacy_is_split_as_by_spacy() -> None:
+    ours, stock = word_tokenizer("en"), load_word_tokenizer(DATATROVE_LANGUAGE["en"])
+    words = ["dog", "Dog", "DOG", "dOg", "cant", "Cant", "id", "im", "No", "no", "vs", "etc", "Mr",
+             "Dr", "a", "I", "km", "Inc", "e", "p.m", "USA", "u", "Wed", "Jan"]  # fmt: skip
+    pieces = [word + mark for word in words for mark in ("", *",;:!?.", "...", ")", "'s")]
+    for piece in pieces:
+        assert ours.word_tokenize(piece) == stock.word_tokenize(piece), piece
+        line = f"It is {piece} And so on"
+        assert ours.span_tokenize(line) == stock.span_tokenize(line), piece
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_sentences_equal_the_stock_tokenizer(language: str) -> None:
     ours, stock = word_tokenizer(language), load_word_tokenizer(DATATROVE_LANGUAGE[language])
