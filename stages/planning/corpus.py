@@ -34,8 +34,9 @@ def corpus_figures(step: Step, recipe: Recipe, store: Store) -> dict[str, Any]:
     if not made:
         return {
             "not measured": f"{store.url} holds no corpus that tells what its work took; "
-            f"`raylm run {recipe.arguments} --until {_end(step.name, recipe)}` on a sample (files: [8] "
-            "in a source reads eight of its files) measures it, `raylm run nano` gives a first idea"
+            f"`raylm run {recipe.arguments} --until {_end(step.name, recipe)}` on a sample "
+            "(files: [8] in a source reads eight of its files) measures it, `raylm run nano` gives "
+            "a first idea"
         }
     extractor = step.config.extractor
     alike = [manifest for manifest in made if manifest.config.get("extractor") == extractor]
