@@ -29,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="From a raw web crawl to an autoscaled chat endpoint, as one recipe on one Ray cluster.",
 )
+INTERRUPTED = 130
 console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
 errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
@@ -67,7 +68,10 @@ def run(
     check_shapes(loaded)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop_run)
-    outcome = run_recipe(loaded, store, console, until=until, only=only or (), address=address)
+    try:
+        outcome = run_recipe(loaded, store, console, until=until, only=only or (), address=address)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
     show_outcome(console, outcome)
 
 
@@ -291,7 +295,7 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 def _stop_run(number: int, frame: FrameType | None) -> NoReturn:
     signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
     errors.print("stopped; finished stages are kept, the same command goes on from there")
-    sys.exit(130)
+    raise KeyboardInterrupt  # a SystemExit would lose its code inside a call of Ray's
 
 
 def main() -> None:
