@@ -8,6 +8,7 @@ RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import shlex
@@ -115,6 +116,8 @@ def _connect(address: str) -> JobSubmissionClient:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
+    # it tells of every websocket that closes
+    logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)
     try:
         return JobSubmissionClient(address, headers=auth_headers())
     except ConnectionError as problem:
