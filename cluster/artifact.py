@@ -204,6 +204,23 @@ def read_artifact(path: Path) -> Artifact:
     return Artifact(path, parse_manifest(manifest.read_bytes(), str(manifest)))
 
 
+def whole(artifact: Artifact) -> Artifact:
+    """The artifact, a UserError if a file of it is gone or has another size than it was made with.
+
+    Cheap, so that it can be asked before every use; `verify` reads the files too.
+    """
+    for entry in artifact.manifest.files:
+        path = artifact.path / entry.path
+        found = path.stat().st_size if path.is_file() else None
+        if found != entry.size:
+            raise UserError(
+                f"artifact {artifact.id} is damaged: {entry.path} "
+                f"{'is missing' if found is None else f'has {found} bytes'}, expected {entry.size} "
+                f"bytes; remove {artifact.path}, and the next run makes it again"
+            )
+    return artifact
+
+
 def verify(artifact: Artifact) -> list[str]:
     """What differs between an artifact's files and its manifest; empty if it is whole."""
     faults = []

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.artifact import whole
 from cluster.errors import UserError
 from cluster.index import find_artifact, read_index
 from cluster.storage import open_store
@@ -34,7 +35,7 @@ def endpoint_of(what: str, settings: Iterable[str], store_url: str | None = None
     if settings:
         raise UserError(f"found --set {settings[0]} with the artifact {what!r}: it is a recipe's")
     store = open_store(store_url or "runs")
-    artifact = store.get(find_artifact(store, what))
+    artifact = whole(store.get(find_artifact(store, what)))
     if artifact.kind not in SERVED:
         raise UserError(
             f"{what!r} is of kind {artifact.kind!r}, expected {' or '.join(map(repr, SERVED))}"
@@ -54,7 +55,7 @@ def _of_recipe(name: str, settings: Iterable[str]) -> Endpoint:
             f"recipe {recipe.name!r} serves {serve.model!r}, which is not in {store.url} yet: "
             f"`raylm run {recipe.arguments}` makes it"
         )
-    return _endpoint(recipe.name, store.get(entry["id"]).path, serve)
+    return _endpoint(recipe.name, whole(store.get(entry["id"])).path, serve)
 
 
 def _endpoint(name: str, folder: Path, serve: Serve) -> Endpoint:

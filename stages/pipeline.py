@@ -24,7 +24,7 @@ from typing import Any
 from rich.console import Console
 
 from cluster import session
-from cluster.artifact import Artifact, Manifest, timestamp
+from cluster.artifact import Artifact, Manifest, timestamp, whole
 from cluster.errors import UserError, disk_is_full, root_cause, user_error_in
 from cluster.index import read_index, write_index
 from cluster.meter import Meter, Usage
@@ -134,7 +134,7 @@ def _input(node: Node, name: str, store: Store, graph: Graph) -> Artifact | list
                 f"{name} needs {above!r} ({parent}), which has not been made yet; "
                 f"run it first: --until {node.name} makes all that is missing"
             )
-        artifacts.append(store.get(parent))
+        artifacts.append(whole(store.get(parent)))
     if isinstance(getattr(node.step.config, name), str):
         return artifacts[0]
     return artifacts or ([] if getattr(node.step.config, name) is not None else None)

@@ -48,3 +48,24 @@ def test_a_recipe_in_another_store_and_settings_without_a_recipe(tmp_path: Path)
     assert endpoint_of(path, (), other).folder.is_relative_to(other)
     with pytest.raises(UserError, match="--set seed=1 with the artifact 'toy/base'"):
         endpoint_of("toy/base", ["seed=1"], other)
+
+
+def test_a_damaged_model_is_not_served(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, served(tmp_path))
+    store = LocalStore(tmp_path / "runs")
+    run_recipe(load_recipe(path), store, Console(quiet=True))
+    file = endpoint_of(path, ()).folder / "count.txt"
+    size = file.stat().st_size
+    file.write_text("x")
+    said = rf"is damaged: count\.txt has 1 bytes, expected {size} bytes; remove .*artifacts"
+    for what in (path, "toy/base"):
+        with pytest.raises(UserError, match=said):
+            endpoint_of(what, (), store.url)
+    file.unlink()
+    with pytest.raises(UserError, match=r"count\.txt is missing"):
+        endpoint_of(path, ())
+    with pytest.raises(UserError, match=r"stage 'more'.*is damaged"):
+        more = {"stage": "count", "corpus": "all", "model": "base", "steps": 1}
+        tree = served(tmp_path)
+        tree["stages"] = {**tree["stages"], "more": more}
+        run_recipe(load_recipe(write_recipe(tmp_path, tree)), store, Console(quiet=True))
