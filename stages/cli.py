@@ -289,13 +289,13 @@ def _load(name: str, settings: list[str] | None) -> tuple[Recipe, Store]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+    raise KeyboardInterrupt  # a SystemExit would lose its code inside a call of Ray's
 
 
 def _stop_run(number: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
     errors.print("stopped; finished stages are kept, the same command goes on from there")
-    raise KeyboardInterrupt  # a SystemExit would lose its code inside a call of Ray's
+    _interrupt(number, frame)
 
 
 def main() -> None:
