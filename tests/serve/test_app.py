@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import openai
@@ -29,16 +30,6 @@ def free_port() -> int:
 def url(ray_session: None, gguf_f16: Path) -> Iterator[str]:
     yield app.serve(gguf_f16, port=free_port(), replicas=2, name="tiny", block=False)
     app.stop()
-
-
-@pytest.mark.dist
-def test_what_does_not_start_is_said(
-    ray_session: None, gguf_f16: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(app, "START_DEADLINE_S", 2.0)
-    greedy = app.Settings(model=str(gguf_f16), cpus=999)
-    with pytest.raises(UserError, match=r"the endpoint did not start: .*; the replicas' logs"):
-        app._start(greedy, "127.0.0.1", free_port())
 
 
 @pytest.mark.dist
@@ -101,3 +92,16 @@ def test_settings_are_checked() -> None:
         app.build_app({"model": "/m", "replica": 2})
     with pytest.raises(UserError, match=r"endpoint setting replicas: .*greater than or equal to 1"):
         app.build_app({"model": "/m", "replicas": 0})
+
+
+def test_what_does_not_start_is_said_in_rays_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray import serve as ray_serve
+
+    endpoint = SimpleNamespace(message="2 replicas have taken more than 30s to be scheduled")
+    state = SimpleNamespace(status="DEPLOYING", message="", deployments={"endpoint": endpoint})
+    status = SimpleNamespace(applications={app.APPLICATION: state})
+    monkeypatch.setattr(ray_serve, "status", lambda: status)
+    with pytest.raises(RuntimeError, match="taken more than 30s to be scheduled"):
+        app._wait_until_running(deadline_s=0.3)
+    state.status = "RUNNING"
+    app._wait_until_running(deadline_s=0.0)
