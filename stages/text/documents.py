@@ -31,9 +31,6 @@ SCHEMA = pa.schema(
         ("passed", pa.string()),
     ]
 )
-# Arrow's own allocator keeps what was freed, thread by thread: a worker that reads file after file
-# would seem to grow for a long time.
-pa.set_memory_pool(pa.system_memory_pool())
 ROW_GROUP = 1000
 """Documents that a file compresses together: what a look at one of them has to read."""
 
