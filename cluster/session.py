@@ -42,6 +42,8 @@ _QUIET = {
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    # Arrow's own allocator keeps what was freed: workers that read file after file would grow.
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 _LAPTOP = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",

@@ -8,7 +8,6 @@ costs a twentieth of the other's time: `python -m tests.bench language` prints h
 from __future__ import annotations
 
 import re
-from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -108,10 +107,10 @@ class BothModels:
         if "en" in cld2:
             cld2["en"] = min(cld2["en"], langid.get("en", 0.0))
         left = 1 - sum(cld2.values()) / 2
-        mean = Counter({code: share / 2 for code, share in cld2.items()})
+        mean = {code: share / 2 for code, share in cld2.items()}
         for code, probability in langid.items():
-            mean[code] += probability * left
-        return mean.most_common()
+            mean[code] = mean.get(code, 0.0) + probability * left
+        return sorted(mean.items(), key=lambda item: -item[1])
 
 
 def _less(text: str) -> str:

@@ -200,6 +200,7 @@ def word_tokenizer(language: str) -> WordTokenizer:
     stock = load_word_tokenizer(DATATROVE_LANGUAGE.get(language, language))
     if not isinstance(stock, SpaCyTokenizer):
         return stock
+    stock = SpaCyTokenizer(stock.language)  # the one loaded is everybody's
     if language == "zh":
         return JiebaTokenizer(stock)
     by_pieces = type(stock.tokenizer.tokenizer) is Tokenizer  # others look across whitespace

@@ -38,6 +38,9 @@ def peak_mib() -> float:
 
 def measure(documents: int) -> None:
     """In a process of its own: print the peak after a few documents, and after all of them."""
+    from cluster import session
+
+    session.prepare_environment()  # as the command does before it reads anything
     from stages.corpus import STAGE, Config, duplicates
     from stages.stage import Context
     from stages.text import words
