@@ -34,7 +34,9 @@ def train(job: dict[str, Any]) -> None:
     trainer = tune.counted(AnswersOnly, meter, config)(
         model=model,
         args=SFTConfig(
-            **tune.arguments(job, config, steps), **tune.LIKE_LENGTHS, assistant_only_loss=True
+            **tune.arguments(job, config, steps),
+            assistant_only_loss=True,
+            train_sampling_strategy=tune.LIKE_LENGTHS,
         ),
         train_dataset=Dataset.from_list(rows[: steps * config.batch_rows]),
         eval_dataset=Dataset.from_list(heldout),

@@ -171,10 +171,10 @@ class Worker:
         """Gather every rank's summed loss, predicted tokens and seconds of work on these rows."""
         even = self.config.rows / self.mesh.data / len(rows[0])  # some ranks may have a row more
         own = torch.tensor([loss_sum, predicted, self.clock.take() * even], dtype=torch.float64)
-        rows = [torch.empty_like(own.to(self.device)) for _ in range(self.world)]
-        dist.all_gather(rows, own.to(self.device))
+        all_ranks = [torch.empty_like(own.to(self.device)) for _ in range(self.world)]
+        dist.all_gather(all_ranks, own.to(self.device))
         losses, counts, seconds = (
-            list(column) for column in zip(*torch.stack(rows).tolist(), strict=True)
+            list(column) for column in zip(*torch.stack(all_ranks).tolist(), strict=True)
         )
         return Seen(
             sum(losses) / sum(counts),

@@ -39,7 +39,7 @@ COMPLETE = "complete.json"
 LOG_EVERY = 5
 SAMPLED_ROWS = 2000
 """Conversations whose lengths tell how many tokens a step takes."""
-LIKE_LENGTHS = {"train_sampling_strategy": "batch_rebalance"}
+LIKE_LENGTHS = "batch_rebalance"
 """A step's rows go into passes of like lengths and equal work: half of a random pass is padding."""
 
 
