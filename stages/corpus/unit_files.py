@@ -152,10 +152,12 @@ def _write_line(file: IO[str], row: Mapping[str, Any]) -> None:
 
 
 def _numbers(path: Path) -> np.ndarray:
-    """A file of uint64, mapped; an empty one cannot be."""
+    """A file of uint64, mapped; an empty one cannot be. A plain array: numpy's own class for mapped
+    files takes ten times as long to cut a row out.
+    """
     if path.stat().st_size == 0:
         return np.empty(0, dtype=np.uint64)
-    return np.memmap(path, dtype=np.uint64, mode="r")
+    return np.asarray(np.memmap(path, dtype=np.uint64, mode="r"))
 
 
 class CommittedUnit:
@@ -180,7 +182,7 @@ class CommittedUnit:
 
     @cached_property
     def _ends(self) -> np.ndarray:
-        return np.load(self.folder / "shingle_ends.npy", mmap_mode="r")
+        return np.asarray(np.load(self.folder / "shingle_ends.npy", mmap_mode="r"))
 
     @cached_property
     def _values(self) -> np.ndarray:
