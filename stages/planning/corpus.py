@@ -49,16 +49,30 @@ def corpus_figures(step: Step, recipe: Recipe, store: Store) -> dict[str, Any]:
             "not measured": f"bytes of text a token, so nothing is said of tokens: `raylm run "
             f"{recipe.name} --until {_end(step.name, recipe)}` measures them"
         }
+    vocabulary = _vocabulary(step.name, recipe)
     wanted = {"1T tokens": TRILLION, "the recipe's tokens": trained_tokens(step.name, recipe)}
     for name, tokens in wanted.items():
         if tokens:
-            estimate = Estimate(float(tokens), rates)
+            estimate = Estimate(float(tokens), rates, vocabulary)
             figures |= extrapolated(name, estimate, cores, recipe.file.pricing)
     return figures | {
         "extrapolated means": "the measured rates times the size: reading and writing by bytes, "
         "comparing by documents (its work does not grow with its partitions), and workers as busy "
         f"on {cores:,} cores as on the {max(1, rates.work['workers'])} measured"
+        + _of_another_vocabulary(rates, vocabulary)
     }
+
+
+def _of_another_vocabulary(rates: Rates, vocabulary: int | None) -> str:
+    assert rates.tokens is not None
+    known = rates.tokens.metrics["vocabulary_size"]
+    if vocabulary is None or vocabulary == known:
+        return ""
+    return (
+        f"; text a token as measured with a vocabulary of {known:,}: the recipe's {vocabulary:,} "
+        f"{'hold more' if vocabulary > known else 'hold less'} text a token, so what is to be read "
+        f"is {'more' if vocabulary > known else 'less'} than said here"
+    )
 
 
 def measured_figures(rates: Rates, config: CorpusConfig) -> dict[str, Any]:
@@ -146,6 +160,13 @@ def trained_tokens(corpus: str, recipe: Recipe) -> int:
         if isinstance(step.config, PretrainConfig) and corpus in _above(step.name, recipe):
             most = max(most, step.config.steps * step.config.batch_tokens)
     return most
+
+
+def _vocabulary(corpus: str, recipe: Recipe) -> int | None:
+    """Of the tokenizer that the recipe encodes the corpus with."""
+    above = (recipe.steps.get(name) for name in _above(_end(corpus, recipe), recipe))
+    sizes = (getattr(step.config, "vocabulary_size", None) for step in above if step is not None)
+    return next((size for size in sizes if isinstance(size, int)), None)
 
 
 def _end(corpus: str, recipe: Recipe) -> str:

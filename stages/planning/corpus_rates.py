@@ -11,6 +11,7 @@ from typing import Any
 
 from cluster.artifact import Manifest
 from cluster.storage import Store
+from stages.text.token_shards import token_dtype
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ class Estimate:
 
     tokens: float
     rates: Rates
+    vocabulary: int | None = None
+    """Of the tokens to be stored, where it is another than that measured."""
 
     @property
     def text_bytes(self) -> float:
@@ -140,8 +143,16 @@ class Estimate:
         share = self.rates.corpus.size / self.rates.text_bytes
         return {
             "corpus": self.text_bytes * share,
-            "tokens": self.tokens * self.rates.token_bytes,
+            "tokens": self.tokens * (self.rates.token_bytes + self._wider),
         }
+
+    @property
+    def _wider(self) -> int:
+        """Bytes that a token of the vocabulary takes more than one of those measured."""
+        assert self.rates.tokens is not None
+        measured = self.rates.tokens.metrics["vocabulary_size"]
+        sizes = [token_dtype(size).itemsize for size in (measured, self.vocabulary or measured)]
+        return sizes[1] - sizes[0]
 
 
 def measured(store: Store, kind: str) -> Iterable[Manifest]:

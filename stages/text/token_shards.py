@@ -30,6 +30,11 @@ IGNORED_LABEL = -100
 _ENDINGS = (".bin", ".starts.npy", ".ids.txt")
 
 
+def token_dtype(vocabulary_size: int) -> np.dtype[np.uint16] | np.dtype[np.uint32]:
+    """What a token is stored as."""
+    return np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
+
+
 class TokenWriter:
     """Appends encoded documents to shards of about `shard_tokens` tokens. Close it to write the
     index.
@@ -50,7 +55,7 @@ class TokenWriter:
         self.end_of_text = end_of_text
         self.shard_tokens = shard_tokens
         self.origin = origin
-        self.dtype = np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
+        self.dtype = token_dtype(vocabulary_size)
         self._shards: list[dict[str, Any]] = []
         self._source = ""
         self._open_shard()

@@ -87,6 +87,9 @@ def test_an_estimate_of_its_own_size_is_what_was_measured(made: tuple[LocalStore
         }
     )
     assert estimate.stored_bytes == pytest.approx({"corpus": corpus.size, "tokens": tokens.size})
+    wide = Estimate(tokens.metrics["train_tokens"], Rates(corpus, tokens), vocabulary=100_000)
+    more = wide.stored_bytes["tokens"] - tokens.size
+    assert more == pytest.approx(2 * tokens.metrics["train_tokens"]), "four bytes instead of two"
     tenfold = Estimate(10 * tokens.metrics["train_tokens"], Rates(corpus, tokens))
     assert tenfold.core_hours == pytest.approx(10 * estimate.core_hours)
     busy = min(1.0, work["units"]["busy_share"])
@@ -126,7 +129,12 @@ def test_the_recipes_own_tokens_are_planned_for(
             "sequence_length": 256, "parallel": {"workers": 1}}  # fmt: skip
     more = recipe_in(tmp_path, crawl, base=base)
     assert trained_tokens("corpus", more) == 100 << 20
-    assert any("the recipe's tokens (1.05e+08)" in name for name in figures_of(more, store))
+    figures = figures_of(more, store)
+    assert any("the recipe's tokens (1.05e+08)" in name for name in figures)
+    assert "vocabulary" not in figures["extrapolated means"]
+    larger = {"stage": "tokenizer", "corpus": "corpus", "vocabulary_size": 100_000}
+    figures = figures_of(recipe_in(tmp_path, crawl, tokenizer=larger), store)
+    assert "the recipe's 100,000 hold more text a token" in figures["extrapolated means"]
 
 
 def test_without_a_measurement_a_plan_says_how_to_get_one(tmp_path: Path) -> None:
