@@ -214,6 +214,11 @@ def started_here() -> bool:
     return MARKER in os.environ
 
 
+def connected() -> bool:
+    """Whether this process is in a session."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+
+
 def disconnect() -> None:
     """Leave the session; one that was started here ends, with all its processes."""
     if "ray" not in sys.modules:

@@ -73,6 +73,7 @@ def run_recipe(
                 session.check_answers(address)
         outcome = Outcome(recipe, store, graph)
         board = Board(console)
+        connected = session.connected()  # by a caller, who goes on with it
         if todo:
             _record(outcome, finished=False)
         try:
@@ -85,7 +86,8 @@ def run_recipe(
                 if name in todo:
                     _record(outcome, finished=False)
         finally:
-            session.disconnect()
+            if not connected:
+                session.disconnect()
         _record(outcome, finished=True)
     return outcome
 
