@@ -1,12 +1,12 @@
 """Tokens per second of the pretraining stage on Ray and DeepSpeed against bare PyTorch.
 
-One worker against one process; two workers (ZeRO 1) against torchrun with DDP. The model and batch
-of recipe `tiny`, random tokens. Every round launches both sides anew, each alone on the machine
-(Ray is stopped while the other runs), with the same settings of malloc; the launch is not counted,
-nor the first steps. Ours counts what a step of the stage really does: reading, guards, metrics,
-log.
+One worker against one process; two workers against torchrun with DDP, both with whole optimizer
+states on every rank (ZeRO 0). The model and batch of recipe `tiny`, random tokens. Every round
+launches both sides anew, each alone on the machine (Ray is stopped while the other runs), with the
+same settings of malloc; the launch is not counted, nor the first steps. Ours counts what a step of
+the stage really does: reading, guards, metrics, log.
 
-`python -m tests.bench.overhead [ROUNDS [STEPS]]`
+`python -m tests.bench.overhead [ROUNDS [STEPS [WORKERS]]]`
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def job(folder: Path, workers: int, steps: int) -> dict[str, Any]:
     config = Config.model_validate(
         {"tokens": "t", "steps": steps, "warmup_steps": 2, "batch_tokens": 4096,
          "sequence_length": 256, "heldout_tokens": 256,
-         "parallel": {"workers": workers, "zero": int(workers > 1), "rows": 16 // workers}}
+         "parallel": {"workers": workers, "rows": 16 // workers}}
     )  # fmt: skip
     return {
         "config": config.model_dump(mode="json"), "shape": SHAPE.model_dump(), "seed": 1,
@@ -93,18 +93,18 @@ def rate(times: list[float], steps: int) -> float:
     return 4096 * (end - FIRST) / (times[end] - times[FIRST])
 
 
-def main(rounds: int = ROUNDS, steps: int = STEPS) -> None:
+def main(rounds: int = ROUNDS, steps: int = STEPS, *workers: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_tokens(folder)
-        for workers in (1, 2):
-            made = job(folder, workers, steps)
+        for count in workers or (1, 2):
+            made = job(folder, count, steps)
 
-            def one(side: Any, made: dict[str, Any] = made, workers: int = workers) -> float:
+            def one(side: Any, made: dict[str, Any] = made, workers: int = count) -> float:
                 return rate(side(folder, made, workers), steps)
 
             compare(
-                f"overhead, {workers} worker" + "s" * (workers > 1),
+                f"overhead, {count} worker" + "s" * (count > 1),
                 lambda one=one: one(ours),
                 lambda one=one: one(peer),
                 "tokens/s",
