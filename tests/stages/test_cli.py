@@ -71,7 +71,7 @@ MISTAKES = [
     (["run", "toy.yaml", "--set", "store=toy.yaml"], "toy.yaml cannot be written: File exists"),
     (["run", "toy.yaml", "--set", "memory_gib=99999"], "needs 99999 GiB of memory, found"),
     (["run", "toy.yaml", "--address", "127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
-    (["run", "torn.yaml"], "torn.yaml is not valid YAML: while parsing"),
+    (["run", "torn.yaml"], "torn.yaml is not valid YAML: line 2, column 1: while parsing"),
     (["serve", "toy.yaml", "--port", "99999"], "less than or equal to 65535"),
     (["show", "nothing"], "there is no artifact 'nothing'"),
     (["show", ""], "there is no artifact ''"),
