@@ -70,6 +70,7 @@ def test_verdicts_equal_stock_datatrove_on_real_documents() -> None:
 
 
 @pytest.mark.parity
+@pytest.mark.timeout(1800)
 @needs_shared
 def test_verdicts_equal_stock_datatrove_on_twenty_thousand_documents() -> None:
     _, different, _ = compare_verdicts(documents(20_000))

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,8 +91,9 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()  # another test's server may be remembered
-    fsspec.filesystem("s3", skip_instance_cache=True).mkdir("training")
-    yield "s3://training"
+    name = f"training-{uuid.uuid4().hex[:8]}"  # servers of one process share what they hold
+    fsspec.filesystem("s3", skip_instance_cache=True).mkdir(name)
+    yield f"s3://{name}"
     server.stop()
     s3fs.S3FileSystem.clear_instance_cache()
 
