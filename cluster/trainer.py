@@ -29,6 +29,10 @@ RESTARTS = 3
 RESTARTS_IN_ALL = 1000
 RESIZE_S = 30.0
 """How often an elastic group asks whether the cluster has room for more workers."""
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+ELASTIC_START_S = 10.0
+"""How long an elastic group waits for its places before it counts again what the cluster has: just
+after a node's death it may have counted the dead one."""
 
 _RETRYABLE = (RuntimeError, OSError)
 """What a lost peer or a network raises; anything else, or a full disk, would only fail again."""
@@ -84,7 +88,7 @@ def _fit(
     resize_s: float,
 ) -> str | None:
     """Launch through Ray Train; the last failure's text when the group gave up, else None."""
-    _tune_launch()
+    _tune_launch(elastic=not isinstance(workers, int))
     import ray
     from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.exceptions import TrainingFailedError
@@ -144,8 +148,14 @@ def _trainer_class(single_node: bool) -> Any:
     return Trainer
 
 
-def _tune_launch() -> None:
-    """Ray Train's switches that make a launch on one machine seconds faster; the user's own win."""
+def _tune_launch(elastic: bool) -> None:
+    """Ray Train's switches that make a launch on one machine seconds faster, and an elastic group's
+    way back after a node's death; the user's own win.
+    """
+    if elastic:
+        os.environ.setdefault(START_TIMEOUT, str(ELASTIC_START_S))
+    elif os.environ.get(START_TIMEOUT) == str(ELASTIC_START_S):
+        del os.environ[START_TIMEOUT]  # an elastic launch's, before this one
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
