@@ -14,6 +14,7 @@ twice as many. spaCy's own memory of words, which would grow for ever, is left a
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from importlib import metadata
@@ -89,9 +90,9 @@ class _FastTokenizer(WordTokenizer):
         self._known: dict[str, Split] = {}
         self._older: dict[str, Split] = {}
 
+    @abstractmethod
     def _split(self, piece: str) -> Split:
         """How spaCy splits it."""
-        raise NotImplementedError
 
     def _remember(self, pieces: Sequence[str]) -> dict[str, Split]:
         """What is known, which holds these pieces now."""
@@ -111,9 +112,9 @@ class _FastTokenizer(WordTokenizer):
                 return self._inner.span_tokenize(text)
         return list(_sentence_spans(self._placed(text)))
 
+    @abstractmethod
     def _placed(self, text: str) -> Iterator[tuple[int, Token]]:
         """Where each token begins."""
-        raise NotImplementedError
 
     def sent_tokenize(self, text: str) -> list[str]:
         return [text[start:stop].strip() for start, stop in self.span_tokenize(text)]
