@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import random
-import resource
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -23,6 +22,7 @@ from stages.corpus.sources import find_jobs
 from stages.stage import Context
 from stages.text.documents import read_documents
 from stages.text.readers import read_unit
+from tests.small_disk import small_disk
 from tests.stages.corpus.crawl import chinese, english, html, record, write_warc
 
 MIB = 1 << 20
@@ -183,12 +183,7 @@ def test_a_disk_that_refuses_is_no_fault_of_the_page(tmp_path: Path, context: Co
     """What cannot be written ends the run; nothing is quarantined or half kept for it."""
     records = [record(f"http://{n}.org/", html(english(n))) for n in range(30)]
     path = write_warc(tmp_path / "a.warc.gz", records)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 10, limits[1]))
-    try:
-        with pytest.raises(OSError):
-            run(context, path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with small_disk(), pytest.raises(OSError):
+        run(context, path)
     assert list((context.scratch / "units").iterdir()) == []
     assert run(context, path) == {"kept": 30, "in": 30}
