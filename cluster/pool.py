@@ -222,7 +222,10 @@ class ActorPool:
         """An actor is gone: its head item failed once, those behind it only lost their place."""
         self._failed_starts += self._slots[number].starting is not None
         if self._failed_starts > 2 * len(self._slots):
-            raise PoolBroken(f"{self._failed_starts} actors could not start; last: {reason}")
+            raise PoolBroken(
+                f"{self._failed_starts} actors could not start; last: {reason}. Each asks for "
+                f"{self._options['num_cpus']:g} CPUs, and {room()}"
+            )
         lost = self._restart(number)
         if lost:
             waiting.extendleft(reversed(lost[1:]))
@@ -238,6 +241,12 @@ class ActorPool:
             done[item.index] = Failure(reason, item.attempts)
         else:
             waiting.appendleft(item)
+
+
+def room() -> str:
+    """What the cluster has for actors that wait for a place, in words."""
+    free = ray.available_resources().get("CPU", 0.0)
+    return f"the cluster has {ray.cluster_resources().get('CPU', 0.0):g}, {free:g} of them free"
 
 
 def _first_line(error: BaseException) -> str:

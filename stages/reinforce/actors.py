@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import GetTimeoutError
 
-from cluster.pool import ActorPool, Failure
+from cluster.pool import ActorPool, Failure, PoolBroken, room
 from cluster.session import KEEPING_MEMORY
 from stages.reinforce.learner import Experience, Learner, LearnerSettings, Scores
 from stages.reinforce.rollouts import Messages, Rollout, Sampling, sample
 
 DEADLINE_S = 1800.0
+START_S = 600.0
+"""How long the learner may wait for a place and load its model."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ class Crew:
         threads: int,
         reward_model: Path | None = None,
         reference: bool = False,
+        start_s: float = START_S,
     ) -> None:
         reward = str(reward_model) if reward_model else None
         self.learner: Any = (
@@ -161,10 +165,24 @@ class Crew:
         )
         self.version = 0
         self._weights: Any = None
+        self._start_s, self._started = start_s, False
 
     def ask(self, method: str, *args: Any) -> Any:
         """Call the learner and wait."""
+        if not self._started:
+            self._await_learner()
         return ray.get(getattr(self.learner, method).remote(*args))
+
+    def _await_learner(self) -> None:
+        """Raises PoolBroken where the learner finds no place, for which Ray would wait for ever."""
+        try:
+            ray.get(self.learner.__ray_ready__.remote(), timeout=self._start_s)
+        except GetTimeoutError as error:
+            raise PoolBroken(
+                f"the learner did not start within {self._start_s:g} s. It asks for one CPU, as "
+                f"each of {len(self.workers.actors)} rollout workers does, and {room()}"
+            ) from error
+        self._started = True
 
     def broadcast(self) -> None:
         """From now on sample with the learner's present weights."""

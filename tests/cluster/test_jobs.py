@@ -121,9 +121,21 @@ def test_a_users_mistake_keeps_its_exit_code(
     assert "pretrain" in capfd.readouterr().out
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is heard also where the tests are a shell's background job, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.dist
 def test_status_logs_stop_and_leaving(
-    head: str, token: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    head: str,
+    token: None,
+    interruptible: None,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     client = jobs._connect(head)
     job = client.submit_job(entrypoint="echo began; sleep 120")

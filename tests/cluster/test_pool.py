@@ -120,3 +120,12 @@ def test_actors_that_never_start_break_the_pool() -> None:
 def test_a_pool_without_actors_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one actor, not 0"):
         ActorPool(Worker, 0)
+
+
+def test_actors_that_find_no_place_are_said_with_what_there_is() -> None:
+    options = {**OPTIONS, "num_cpus": 1000}
+    with (
+        ActorPool(Worker, 1, options=options, start_s=0.5) as pool,
+        pytest.raises(PoolBroken, match=r"asks for 1000 CPUs, and the cluster has \d+"),
+    ):
+        pool.map("double", range(3), deadline_s=60)
