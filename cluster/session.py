@@ -47,7 +47,7 @@ _QUIET = {
 }
 _LAPTOP = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_enable_metrics_collection": "0",
     "RAY_prestart_worker_first_driver": "0",
@@ -181,6 +181,7 @@ def _start(cpus: int, marker: str) -> None:
                 configure_logging=False,
                 _temp_dir=str(folder()),
             )
+            ray._private.worker._global_node.kill_log_monitor(check_alive=False)  # nobody listens
             return
         except Exception as error:  # Ray has no class of its own for this
             if not more or "timed out during startup" not in str(error):

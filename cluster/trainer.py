@@ -157,7 +157,7 @@ def _tune_launch(elastic: bool) -> None:
     elif os.environ.get(START_TIMEOUT) == str(ELASTIC_START_S):
         del os.environ[START_TIMEOUT]  # an elastic launch's, before this one
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")

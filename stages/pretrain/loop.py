@@ -25,7 +25,7 @@ from stages.pretrain.tasks import accuracies
 from stages.pretrain.worker import Worker
 from stages.tune.engine import StepGuard
 from stages.tune.journal import Journal
-from stages.tune.mesh import sum_over_ranks
+from stages.tune.mesh import SumOverRanks
 
 REPORT_S = 2.0
 
@@ -57,7 +57,7 @@ def train(job: dict[str, Any]) -> None:
                 batch = worker.batch()
             rows = worker.tensors(batch)
             own_predicted = worker.passes.predicted(rows)
-            predicted = sum_over_ranks(own_predicted)
+            predicted = SumOverRanks(own_predicted)
             own_loss = worker.passes.gradients(rows, predicted, lambda: worker.working("forward"))
             seen = worker.share(rows, own_loss, own_predicted)
             worker.guard.judge(seen.loss, seen.by_rank)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from stages.tune.parallel import Parallel
 
@@ -58,10 +59,24 @@ class Mesh:
         return self.stage == self.pipeline - 1
 
 
+class SumOverRanks:
+    """The sum of every rank's value, in float64, on its way while this rank goes on."""
+
+    def __init__(self, value: float) -> None:
+        self._total = torch.tensor(value, dtype=torch.float64)
+        if dist.get_backend() == "nccl":
+            self._total = self._total.cuda()
+        self._work = dist.all_reduce(self._total, async_op=True)
+
+    def tensor(self) -> Tensor:
+        """The sum, shape (). On a GPU only what uses it waits for it, not the processor."""
+        self._work.wait()
+        return self._total
+
+    def item(self) -> float:
+        return float(self.tensor().item())
+
+
 def sum_over_ranks(value: float) -> float:
     """The sum of every rank's value, in float64."""
-    total = torch.tensor(value, dtype=torch.float64)
-    if dist.get_backend() == "nccl":
-        total = total.cuda()
-    dist.all_reduce(total)
-    return total.item()
+    return SumOverRanks(value).item()

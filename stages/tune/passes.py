@@ -17,7 +17,7 @@ from torch import Tensor
 from model.loss import IGNORED
 from model.moe import uncounted
 from stages.tune.decoder import Rows
-from stages.tune.mesh import Mesh
+from stages.tune.mesh import Mesh, SumOverRanks
 
 Working = Callable[[], AbstractContextManager[None]]
 
@@ -32,7 +32,7 @@ class Passes(Protocol):
         """This rank's part of the number of tokens predicted in a step's rows."""
         ...
 
-    def gradients(self, rows: Rows, predicted: float, working: Working = ...) -> float:
+    def gradients(self, rows: Rows, predicted: SumOverRanks, working: Working = ...) -> float:
         """Leave the gradients of a step with `predicted` tokens over all ranks in the engine; this
         rank's part of the loss. `working` is entered around what a rank does by itself.
         """
@@ -73,20 +73,22 @@ class _PlainPasses:
         return int((labels != IGNORED).sum()) / self.mesh.tensor
 
     def gradients(
-        self, rows: Rows, predicted: float, working: Working = contextlib.nullcontext
+        self, rows: Rows, predicted: SumOverRanks, working: Working = contextlib.nullcontext
     ) -> float:
-        total = 0.0
+        nats, scale = torch.zeros((), dtype=torch.float64, device=rows[0].device), None
         for piece in _pieces(rows, self.accumulation):
             empty = not len(piece[0])  # all ranks take as many passes
             counting = uncounted(self.engine.module) if empty else contextlib.nullcontext()
             with counting:
                 with working():
                     loss_sum = self._forward(_unpredicted(rows) if empty else piece, self.engine)
-                self.engine.backward(loss_sum * (self.divisor / predicted))
+                if scale is None:  # asked for no sooner: the ranks' count comes meanwhile
+                    scale = (self.divisor / predicted.tensor()).to(loss_sum.dtype)
+                self.engine.backward(loss_sum * scale)
             if not self.engine.is_gradient_accumulation_boundary():
                 self.engine.step()  # counts the micro-batch; the guard takes the step itself
-            total += loss_sum.item()
-        return total / self.mesh.tensor
+            nats += loss_sum.detach()
+        return nats.item() / self.mesh.tensor
 
     def loss(self, rows: Rows) -> float:
         with torch.no_grad():
@@ -126,10 +128,10 @@ class _PipelinePasses:
         return int((rows[1] != IGNORED).sum()) if self.mesh.is_last_stage else 0
 
     def gradients(
-        self, rows: Rows, predicted: float, working: Working = contextlib.nullcontext
+        self, rows: Rows, predicted: SumOverRanks, working: Working = contextlib.nullcontext
     ) -> float:
         loss = self._begin(rows, self.accumulation)
-        loss.scale = self.mesh.data * self.accumulation / predicted
+        loss.scale = self.mesh.data * self.accumulation / predicted.item()
         self.working = working
         self.engine.train_batch(_inputs(rows, self.accumulation))
         self.working = contextlib.nullcontext
