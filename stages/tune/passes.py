@@ -116,13 +116,16 @@ class _PipelinePasses:
         self.engine, self.mesh, self.accumulation = engine, mesh, accumulation
         self.shape: torch.Size | None = None
         self.working: Working = contextlib.nullcontext
-        forward = engine.module.forward
+        self.summed = engine.module.loss_fn
+        engine.module.forward = self._timed(engine.module.forward)
+        engine.module.loss_fn = self._timed(self.summed)
 
-        def timed(inputs: Any) -> Any:
+    def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*inputs: Any) -> Any:
             with self.working():
-                return forward(inputs)
+                return function(*inputs)
 
-        engine.module.forward = timed
+        return call
 
     def predicted(self, rows: Rows) -> float:
         return int((rows[1] != IGNORED).sum()) if self.mesh.is_last_stage else 0
@@ -149,8 +152,8 @@ class _PipelinePasses:
         if shape != self.shape:  # stages remember the shape they exchange
             self.engine.reset_activation_shape()
             self.shape = shape
-        self.engine.module.loss_fn.nats = 0.0
-        return self.engine.module.loss_fn
+        self.summed.nats = 0.0
+        return self.summed
 
 
 def _pieces(rows: Rows, count: int) -> Iterator[Rows]:
