@@ -102,7 +102,8 @@ def heartbeat_lease(
         said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(
             f"the store {path.rpartition('/')[0]} cannot be written ({said}): check that the"
-            " bucket exists, the network and the credentials, or give another store with --set store=..."
+            " bucket exists, the network and the credentials, or give another store with"
+            " --set store=..."
         ) from error
     if not free:
         raise _busy(path, note)
