@@ -13,15 +13,13 @@ from cluster.meter import Pricing
 from cluster.storage import Store
 from stages.corpus import Config as CorpusConfig
 from stages.planning.corpus_rates import Estimate, Rates, measured, tokens_of
-from stages.planning.scaling import readings, scaling_figures
+from stages.planning.scaling import SHORT_CPU_S, basis_of, readings, scaling_figures
 from stages.pretrain import Config as PretrainConfig
 from stages.recipe import Recipe, Step
 
 TRILLION = 10**12
 CORES = 1000
 """Where neither the stage's `workers` nor the recipe's `cpus` say how many."""
-SHORT_CPU_S = 60.0
-"""A sample that took less tells more of models being loaded than of pages."""
 
 
 def corpus_figures(step: Step, recipe: Recipe, store: Store) -> dict[str, Any]:
@@ -39,22 +37,21 @@ def corpus_figures(step: Step, recipe: Recipe, store: Store) -> dict[str, Any]:
         }
     extractor = step.config.extractor
     alike = [manifest for manifest in made if manifest.config.get("extractor") == extractor]
-    best = max(alike or made, key=lambda manifest: manifest.metrics["bytes_in"])
-    rates = Rates(best, tokens_of(best, store))
+    basis = basis_of(alike or made)
+    rates = Rates(basis.corpus, tokens_of(basis.corpus, store))
     cores = step.config.workers or recipe.file.cpus or CORES
-    read = readings(alike or made)
-    figures = measured_figures(rates, step.config) | scaling_figures(read, cores, step.name)
+    figures = measured_figures(rates, step.config)
+    figures |= scaling_figures(readings(alike or made), basis, cores, step.name)
     if rates.tokens is None:
         return figures | {
             "not measured": f"bytes of text a token, so nothing is said of tokens: `raylm run "
             f"{recipe.name} --until {_end(step.name, recipe)}` measures them"
         }
     vocabulary = _vocabulary(step.name, recipe)
-    busy = read[-1].busy_share if read else 1.0
     wanted = {"1T tokens": TRILLION, "the recipe's tokens": trained_tokens(step.name, recipe)}
     for name, tokens in wanted.items():
         if tokens:
-            estimate = Estimate(float(tokens), rates, vocabulary, busy)
+            estimate = Estimate(float(tokens), rates, vocabulary, basis.busy_share)
             figures |= extrapolated(name, estimate, cores, recipe.file.pricing)
     return figures | {
         "extrapolated means": "the measured rates times the size: reading and writing by bytes, "

@@ -14,6 +14,9 @@ from typing import Any
 
 from cluster.artifact import Manifest
 
+SHORT_CPU_S = 60.0
+"""A sample that took less tells more of models being loaded than of pages."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -43,6 +46,10 @@ class Reading:
         return float(self._units["cpu_seconds"]) / self.megabytes
 
     @property
+    def short(self) -> bool:
+        return float(self._units["cpu_seconds"]) < SHORT_CPU_S
+
+    @property
     def core_rate(self) -> float:
         """MB of records a second of each core that is held."""
         return self.busy_share / self.cpu_s_per_megabyte
@@ -61,16 +68,27 @@ def readings(made: Sequence[Manifest]) -> list[Reading]:
     """For each number of workers that was used the largest corpus, fewest workers first."""
     by_workers: dict[int, Reading] = {}
     for manifest in sorted(made, key=lambda manifest: manifest.metrics["bytes_in"]):
-        if manifest.metrics["work"]["units"]["busy_share"] is not None:  # not resumed at its end
+        if manifest.metrics["work"]["units"]["busy_share"] is not None:  # not all made before
             by_workers[Reading(manifest).workers] = Reading(manifest)
     return [by_workers[workers] for workers in sorted(by_workers)]
 
 
-def scaling_figures(found: Sequence[Reading], cores: int, stage: str) -> dict[str, Any]:
-    """What was measured, by numbers of workers, and what `cores` cores are assumed to do."""
+def basis_of(made: Sequence[Manifest]) -> Reading:
+    """The corpus that a plan scales: the largest, but one that several workers made before any that
+    one did, unless it is a short sample. What workers take from each other is then in its rates.
+    """
+    found = [Reading(manifest) for manifest in made]
+    return max(found, key=lambda one: (one.workers > 1 and not one.short, one.megabytes))
+
+
+def scaling_figures(
+    found: Sequence[Reading], basis: Reading, cores: int, stage: str
+) -> dict[str, Any]:
+    """What was measured, by numbers of workers, and what `cores` cores are assumed to do: as those
+    of the `basis`, whose rates the plan uses.
+    """
     figures: dict[str, Any] = {
-        f"measured: scaling, {one.workers} worker{'s' if one.workers > 1 else ''}": one.says()
-        for one in found
+        f"measured: scaling, {_workers(one.workers)}": one.says() for one in found
     }
     if len(found) > 1:
         first, last = found[0], found[-1]
@@ -79,15 +97,19 @@ def scaling_figures(found: Sequence[Reading], cores: int, stage: str) -> dict[st
         figures[f"measured: scaling, {first.workers} to {last.workers} workers"] = (
             f"{faster:.3g} times as fast ({kept:.2f} of a core's speed)"
         )
-    return figures | {"extrapolated: scaling": _assumed(found, cores, stage)}
+    return figures | {"extrapolated: scaling": _assumed(found, basis, cores, stage)}
 
 
-def _assumed(found: Sequence[Reading], cores: int, stage: str) -> str:
-    most = found[-1].workers if found else 0
-    if most > 1:
-        return f"{cores:,} cores assumed as busy as {most} workers were"
-    seen = "one worker count seen (1)" if found else "no run measured how busy workers were"
+def _assumed(found: Sequence[Reading], basis: Reading, cores: int, stage: str) -> str:
+    if basis.workers > 1:
+        return f"{cores:,} cores assumed as fast as each of {basis.workers} workers was"
+    several = any(one.workers > 1 for one in found)
+    seen = "more workers only in short samples" if several else "one worker count seen (1)"
     return (
-        f"{seen}: scaling assumed, {cores:,} cores as busy as one; a sample made with --set "
+        f"{seen}: scaling assumed, {cores:,} cores as fast as one; a larger sample made with --set "
         f"stages.{stage}.workers=2 or more measures it"
     )
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker{'s' if count > 1 else ''}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from cluster.artifact import Artifact, Manifest
 from cluster.took import total
-from stages.planning.scaling import readings, scaling_figures
+from stages.planning.scaling import basis_of, readings, scaling_figures
 
 Dress = Callable[..., Artifact]
 
@@ -43,26 +43,30 @@ def test_busy_and_held_are_shares_of_all_workers_seconds(tmp_path: Path) -> None
     assert total(sorted(tmp_path.iterdir()), workers=2, since=200)["busy_share"] is None
 
 
+def figures_of(made: Sequence[Manifest], cores: int = 1000) -> dict[str, Any]:
+    return scaling_figures(readings(made), basis_of(made), cores, "corpus")
+
+
 def test_one_worker_tells_nothing_of_many(corpus: Callable[..., Manifest]) -> None:
-    found = readings([corpus("a", 1, 50e6, 40, 38)])
-    figures = scaling_figures(found, 1000, "corpus")
+    figures = figures_of([corpus("a", 1, 100e6, 80, 76)])
     assert list(figures) == ["measured: scaling, 1 worker", "extrapolated: scaling"]
     assert figures["measured: scaling, 1 worker"].startswith(
-        "1.25 MB/s a core (busy 95% of 40.0 s, of 45.0 s in all; a unit in hand 100%; 0.76 CPU-"
+        "1.25 MB/s a core (busy 95% of 80.0 s, of 85.0 s in all; a unit in hand 100%; 0.76 CPU-"
     )
     assert figures["extrapolated: scaling"] == (
-        "one worker count seen (1): scaling assumed, 1,000 cores as busy as one; a sample made "
-        "with --set stages.corpus.workers=2 or more measures it"
+        "one worker count seen (1): scaling assumed, 1,000 cores as fast as one; a larger sample "
+        "made with --set stages.corpus.workers=2 or more measures it"
     )
 
 
 def test_a_run_with_more_workers_measures_its_own_efficiency(
     corpus: Callable[..., Manifest],
 ) -> None:
-    alone = readings([corpus("a", 2, 50e6, 25, 40)])
-    figures = scaling_figures(alone, 1000, "corpus")
-    assert figures["measured: scaling, 2 workers"].startswith("1 MB/s a core (busy 80% of 25.0 s")
-    assert figures["extrapolated: scaling"] == "1,000 cores assumed as busy as 2 workers were"
+    figures = figures_of([corpus("a", 2, 100e6, 50, 80)])
+    assert figures["measured: scaling, 2 workers"].startswith("1 MB/s a core (busy 80% of 50.0 s")
+    assert figures["extrapolated: scaling"] == (
+        "1,000 cores assumed as fast as each of 2 workers was"
+    )
 
 
 def test_runs_with_several_counts_are_set_beside_each_other(
@@ -70,27 +74,34 @@ def test_runs_with_several_counts_are_set_beside_each_other(
 ) -> None:
     made = [
         corpus("a", 2, 50e6, 25, 40),
-        corpus("b", 0, 50e6, 40, 40),
+        corpus("b", 0, 200e6, 160, 160),
         corpus("small", 2, 1e6, 9, 1),
-        corpus("c", 4, 100e6, 20, 80),
+        corpus("c", 4, 100e6, 25, 80),
     ]
     found = readings(made)
     assert [(one.workers, one.corpus.kind) for one in found] == [(1, "b"), (2, "a"), (4, "c")]
-    figures = scaling_figures(found, 64, "corpus")
+    figures = figures_of(made, 64)
     assert figures["measured: scaling, 1 to 4 workers"] == (
-        "4 times as fast (1.00 of a core's speed)"
+        "3.2 times as fast (0.80 of a core's speed)"
     )
-    assert "as busy as 4 workers were" in figures["extrapolated: scaling"]
+    assert basis_of(made).corpus.kind == "c", "several workers before the largest"
+    assert figures["extrapolated: scaling"] == "64 cores assumed as fast as each of 4 workers was"
+
+
+def test_a_short_sample_of_several_workers_is_no_basis(corpus: Callable[..., Manifest]) -> None:
+    made = [corpus("a", 2, 10e6, 5, 8), corpus("b", 1, 200e6, 160, 160)]
+    assert basis_of(made).corpus.kind == "b"
+    said = figures_of(made)["extrapolated: scaling"]
+    assert said.startswith("more workers only in short samples: scaling assumed")
 
 
 def test_what_a_manifest_of_before_does_not_say_is_left_out(
     corpus: Callable[..., Manifest],
 ) -> None:
-    older = corpus("a", 2, 50e6, 25, 40)
+    older = corpus("a", 2, 100e6, 50, 80)
     del older.metrics["work"]["seconds"], older.metrics["work"]["units"]["held_share"]
     del older.metrics["work"]["units"]["seconds"]
-    figures = scaling_figures(readings([older]), 10, "corpus")
+    figures = figures_of([older])
     assert figures["measured: scaling, 2 workers"].startswith("1 MB/s a core (busy 80%; 0.8 CPU")
-    older.metrics["work"]["units"]["busy_share"] = None
-    figures = scaling_figures(readings([older]), 10, "corpus")
-    assert figures["extrapolated: scaling"].startswith("no run measured how busy workers were")
+    older.metrics["work"]["units"]["busy_share"] = None  # all units were made by a run before
+    assert list(figures_of([older])) == ["extrapolated: scaling"]
