@@ -1,4 +1,4 @@
-"""The corpus stage with one worker and with two, in turns, on the same pages: Ray actors both times.
+"""The corpus stage with one worker and with two, in turns, on the same pages, as Ray actors.
 
 Beside them two processes that know nothing of each other, each with half the files and no Ray: what
 the machine gives at most (two processors that share a core or the memory are not two). Each turn
