@@ -33,6 +33,11 @@ class Reading:
         return max(1, int(self.corpus.metrics["work"]["workers"]))
 
     @property
+    def measured(self) -> bool:
+        """Whether workers were watched: not where all units had been made by a run before."""
+        return self._units["busy_share"] is not None
+
+    @property
     def busy_share(self) -> float:
         """Of the seconds of all workers, at most 1: libraries may use threads of their own."""
         return min(1.0, self._units["busy_share"] or 1.0)
@@ -68,8 +73,8 @@ def readings(made: Sequence[Manifest]) -> list[Reading]:
     """For each number of workers that was used the largest corpus, fewest workers first."""
     by_workers: dict[int, Reading] = {}
     for manifest in sorted(made, key=lambda manifest: manifest.metrics["bytes_in"]):
-        if manifest.metrics["work"]["units"]["busy_share"] is not None:  # not all made before
-            by_workers[Reading(manifest).workers] = Reading(manifest)
+        if (one := Reading(manifest)).measured:
+            by_workers[one.workers] = one
     return [by_workers[workers] for workers in sorted(by_workers)]
 
 
@@ -77,8 +82,11 @@ def basis_of(made: Sequence[Manifest]) -> Reading:
     """The corpus that a plan scales: the largest, but one that several workers made before any that
     one did, unless it is a short sample. What workers take from each other is then in its rates.
     """
-    found = [Reading(manifest) for manifest in made]
-    return max(found, key=lambda one: (one.workers > 1 and not one.short, one.megabytes))
+
+    def rank(one: Reading) -> tuple[bool, float]:
+        return one.measured and one.workers > 1 and not one.short, one.megabytes
+
+    return max((Reading(manifest) for manifest in made), key=rank)
 
 
 def scaling_figures(
@@ -101,10 +109,14 @@ def scaling_figures(
 
 
 def _assumed(found: Sequence[Reading], basis: Reading, cores: int, stage: str) -> str:
-    if basis.workers > 1:
+    if basis.measured and basis.workers > 1:
         return f"{cores:,} cores assumed as fast as each of {basis.workers} workers was"
-    several = any(one.workers > 1 for one in found)
-    seen = "more workers only in short samples" if several else "one worker count seen (1)"
+    if not found:
+        seen = "no run measured how busy its workers were"
+    elif any(one.workers > 1 for one in found):
+        seen = "more workers only in short samples"
+    else:
+        seen = "one worker count seen (1)"
     return (
         f"{seen}: scaling assumed, {cores:,} cores as fast as one; a larger sample made with --set "
         f"stages.{stage}.workers=2 or more measures it"
