@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.artifact import write_atomically
-from cluster.errors import UserError
+from cluster.remote import filesystem
 
 
 class Folder:
@@ -23,16 +23,8 @@ class Folder:
 
     def __init__(self, url: str | Path, staging: Path | None = None) -> None:
         """`staging` is a local folder for files on their way to or from an object store."""
-        import fsspec
-
         self.url = str(url).rstrip("/")
-        try:
-            self.fs, root = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise UserError(
-                f"{self.url} cannot be used ({error}); for s3:// and gs:// "
-                "pip install 'raylm[s3]' or 'raylm[gcs]'"
-            ) from error
+        self.fs, root = filesystem(self.url)
         self.root: str = root.rstrip("/")
         self.local = Path(self.root) if "file" in self._protocols() else None
         self.staging = staging

@@ -99,10 +99,11 @@ def heartbeat_lease(
         if free:
             _write_note(fs, path, token, what)
     except Exception as error:  # each file system has errors of its own
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(
-            f"the store {path.rpartition('/')[0]} cannot be written"
-            f" ({type(error).__name__}: {str(error)[:200]}): check that the bucket exists, the"
-            " network and the credentials, or give another store with --set store=..."
+            f"the store {path.rpartition('/')[0]} cannot be written ({said}): check that the"
+            " bucket exists, the network and the credentials, or give another store with"
+            " --set store=..."
         ) from error
     if not free:
         raise _busy(path, note)

@@ -36,6 +36,7 @@ from cluster.artifact import (
 )
 from cluster.errors import UserError
 from cluster.lease import file_lease, heartbeat_lease
+from cluster.remote import filesystem
 
 INDEX = "index.json"
 IMPORTS = "imports"
@@ -144,16 +145,7 @@ class ObjectStore:
     """A store on an object store, through fsspec, with a local cache of what was fetched."""
 
     def __init__(self, url: str, cache: Path, **options: Any) -> None:
-        import fsspec
-
-        protocol = url.split("://", 1)[0]
-        try:
-            self.fs, root = fsspec.core.url_to_fs(url, **options)
-        except (ImportError, ValueError) as error:
-            raise UserError(
-                f"store {url}: {protocol}:// cannot be used ({error}); for s3:// and gs:// "
-                "pip install 'raylm[s3]' or 'raylm[gcs]'"
-            ) from error
+        self.fs, root = filesystem(url, options)
         self.root = root.rstrip("/")
         self.url = url.rstrip("/")
         self.cache = cache / hashlib.sha256(self.url.encode()).hexdigest()[:16]

@@ -31,21 +31,27 @@ class Clock:
 
 
 def total(notes: Iterable[Path], workers: int, since: float) -> dict[str, Any]:
-    """Units, CPU-seconds and amounts of all notes that are there, and how busy `workers` workers
-    (0: this process alone) were from the first of the units begun after `since` to the end of the
-    last: CPU-seconds for each second of each worker, None if none was begun.
+    """Units, CPU-seconds and amounts of all notes that are there. Of the units begun after `since`:
+    `seconds` from the first one's begin to the last one's end, and of these seconds of `workers`
+    workers (0: this process alone) the `busy_share` that CPUs worked and the `held_share` that a
+    unit was in hand. What is not busy but held is waiting (for disks, the network, other
+    processes); what is not held is idle, for lack of units. None if none was begun.
     """
     found = [json.loads(path.read_text(encoding="utf-8")) for path in notes if path.exists()]
     sums: Counter[str] = Counter()
     for note in found:
         sums.update({name: note[name] for name in note if name not in ("begun", "ended")})
     mine = [note for note in found if note["begun"] >= since]
-    busy = None
+    seconds = busy = held = None
     if mine:
-        span = max(note["ended"] for note in mine) - min(note["begun"] for note in mine)
-        busy = sum(note["cpu_seconds"] for note in mine) / max(span * max(workers, 1), 1e-9)
+        seconds = max(note["ended"] for note in mine) - min(note["begun"] for note in mine)
+        in_all = max(seconds * max(workers, 1), 1e-9)
+        busy = sum(note["cpu_seconds"] for note in mine) / in_all
+        held = sum(note["ended"] - note["begun"] for note in mine) / in_all
     return {
         "units": len(found),
         **{name: round(value, 3) for name, value in sorted(sums.items())},
+        "seconds": None if seconds is None else round(seconds, 3),
         "busy_share": None if busy is None else round(busy, 3),
+        "held_share": None if held is None else round(held, 3),
     }

@@ -58,7 +58,8 @@ def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     settings = _with_boilerplate(jobs, settings, context, workers)
     folders = _read_units(jobs, settings, context, workers)
     search = _search(config, inputs.get("published") or (), folders, context)
-    tasks = partial(_run_tasks, workers if search.starts[-1] > FEW_DOCUMENTS else 0)
+    task_workers = workers if search.starts[-1] > FEW_DOCUMENTS else 0
+    tasks = partial(_run_tasks, task_workers)
     gone = find_duplicates(search, tasks)
     words = config.repeated_span_words or 0
     repeats = find_repeats(search, gone, words, tasks) if words else []
@@ -66,7 +67,8 @@ def run(config: StageConfig, inputs: Inputs, context: Context) -> Metrics:
     urls = frozenset(page["url"] for page in truth)
     made = _write_files(config, search, gone, repeats, urls, tasks)
     metrics = _finish(settings, truth, folders, made, context.out)
-    return metrics | {"work": _work(context.scratch, search.out, workers, begun)}
+    work = _work(context.scratch, search.out, (workers, task_workers), begun)
+    return metrics | {"work": work}
 
 
 def _settings(config: Config, problems: Sequence[Artifact]) -> Settings:
@@ -254,17 +256,20 @@ def _finish(
     return _metrics(books, out)
 
 
-def _work(scratch: Path, duplicates: Path, workers: int, begun: float) -> dict[str, Any]:
-    """What all units and tasks took, whichever run did them: what `raylm plan` scales."""
+def _work(
+    scratch: Path, duplicates: Path, workers: tuple[int, int], begun: float
+) -> dict[str, Any]:
+    """What all units and tasks took, whichever run did them, and this run's seconds: what
+    `raylm plan` scales. `workers` read units, and did the tasks that follow.
+    """
     notes = {
-        "lines": scratch.glob(f"lines/*.{TOOK}"),
-        "units": scratch.glob(f"units/*/{TOOK}"),
-        "duplicates": duplicates.glob(f"*/*.{TOOK}"),
-        "files": duplicates.glob(f"files/*/{TOOK}"),
+        "lines": (scratch.glob(f"lines/*.{TOOK}"), workers[0]),
+        "units": (scratch.glob(f"units/*/{TOOK}"), workers[0]),
+        "duplicates": (duplicates.glob(f"*/*.{TOOK}"), workers[1]),
+        "files": (duplicates.glob(f"files/*/{TOOK}"), workers[1]),
     }
-    return {"workers": workers} | {
-        step: total(sorted(paths), workers, begun) for step, paths in notes.items()
-    }
+    steps = {name: total(sorted(paths), count, begun) for name, (paths, count) in notes.items()}
+    return {"workers": workers[0], "seconds": round(time.time() - begun, 3)} | steps
 
 
 def _link(source: Path, target: Path) -> None:

@@ -7,22 +7,19 @@ get one. That the rates stay so at another size is the extrapolation, and is nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from cluster.artifact import Manifest
 from cluster.meter import Pricing
 from cluster.storage import Store
 from stages.corpus import Config as CorpusConfig
 from stages.planning.corpus_rates import Estimate, Rates, measured, tokens_of
+from stages.planning.scaling import SHORT_CPU_S, basis_of, readings, scaling_figures
 from stages.pretrain import Config as PretrainConfig
 from stages.recipe import Recipe, Step
 
 TRILLION = 10**12
 CORES = 1000
 """Where neither the stage's `workers` nor the recipe's `cpus` say how many."""
-SHORT_CPU_S = 60.0
-"""A sample that took less tells more of models being loaded than of pages."""
 
 
 def corpus_figures(step: Step, recipe: Recipe, store: Store) -> dict[str, Any]:
@@ -40,10 +37,11 @@ def corpus_figures(step: Step, recipe: Recipe, store: Store) -> dict[str, Any]:
         }
     extractor = step.config.extractor
     alike = [manifest for manifest in made if manifest.config.get("extractor") == extractor]
-    best = max(alike or made, key=lambda manifest: manifest.metrics["bytes_in"])
-    rates = Rates(best, tokens_of(best, store))
+    basis = basis_of(alike or made)
+    rates = Rates(basis.corpus, tokens_of(basis.corpus, store))
     cores = step.config.workers or recipe.file.cpus or CORES
-    figures = measured_figures(rates, step.config) | scaling_figures(made)
+    figures = measured_figures(rates, step.config)
+    figures |= scaling_figures(readings(alike or made), basis, cores, step.name)
     if rates.tokens is None:
         return figures | {
             "not measured": f"bytes of text a token, so nothing is said of tokens: `raylm run "
@@ -53,12 +51,11 @@ def corpus_figures(step: Step, recipe: Recipe, store: Store) -> dict[str, Any]:
     wanted = {"1T tokens": TRILLION, "the recipe's tokens": trained_tokens(step.name, recipe)}
     for name, tokens in wanted.items():
         if tokens:
-            estimate = Estimate(float(tokens), rates, vocabulary)
+            estimate = Estimate(float(tokens), rates, vocabulary, basis.busy_share)
             figures |= extrapolated(name, estimate, cores, recipe.file.pricing)
     return figures | {
         "extrapolated means": "the measured rates times the size: reading and writing by bytes, "
-        "comparing by documents (its work does not grow with its partitions), and workers as busy "
-        f"on {cores:,} cores as on the {max(1, rates.work['workers'])} measured"
+        "comparing by documents (its work does not grow with its partitions)"
         + _of_another_vocabulary(rates, vocabulary)
     }
 
@@ -106,25 +103,6 @@ def measured_figures(rates: Rates, config: CorpusConfig) -> dict[str, Any]:
             "measured: tokens in the store, bytes a token": rates.token_bytes,
             "tokens measured on": f"{tokens.id}{made_of}",
         }
-    return figures
-
-
-def scaling_figures(made: Iterable[Manifest]) -> dict[str, Any]:
-    """For each number of workers that was used, of the largest such corpus: MB a second and core,
-    as CPU-seconds and busy workers give it.
-    """
-    by_workers: dict[int, Manifest] = {}
-    for manifest in sorted(made, key=lambda manifest: manifest.metrics["bytes_in"]):
-        if manifest.metrics["work"]["units"]["busy_share"] is not None:
-            by_workers[max(1, manifest.metrics["work"]["workers"])] = manifest
-    figures = {}
-    for workers, manifest in sorted(by_workers.items()):
-        rates = Rates(manifest, None)
-        figures[f"measured: scaling, {workers} worker{'s' if workers > 1 else ''}"] = (
-            f"{1e-6 / rates.reading_s * rates.busy_share:.3g} MB/s a core (busy "
-            f"{rates.busy_share:.0%} of the time, {rates.reading_s * 1e6:.3g} CPU-seconds a MB; "
-            f"{manifest.id})"
-        )
     return figures
 
 

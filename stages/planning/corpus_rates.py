@@ -1,6 +1,7 @@
 """Rates measured when a corpus was made, from manifests in the store, and what they make of a size.
 
 Each step scales with what it works on: records read, documents compared, text written and encoded.
+CPU-seconds become hours of cores by the share of the time that workers were busy (`scaling`).
 """
 
 from __future__ import annotations
@@ -79,11 +80,6 @@ class Rates:
         assert self.tokens is not None
         return self.tokens.size / self.tokens.metrics["train_tokens"]
 
-    @property
-    def busy_share(self) -> float:
-        """Of the time that workers were held, at most 1: libraries may use threads of their own."""
-        return min(1.0, self.work["units"]["busy_share"] or 1.0)
-
     def seconds(self, step: str) -> float:
         """CPU-seconds of one step."""
         return float(self.work[step].get("cpu_seconds", 0.0))
@@ -111,6 +107,8 @@ class Estimate:
     rates: Rates
     vocabulary: int | None = None
     """Of the tokens to be stored, where it is another than that measured."""
+    busy_share: float = 1.0
+    """Of the time that cores are held."""
 
     @property
     def text_bytes(self) -> float:
@@ -135,7 +133,7 @@ class Estimate:
     @property
     def core_hours(self) -> float:
         """Of cores that are held, busy or not."""
-        return sum(self.cpu_seconds.values()) / self.rates.busy_share / 3600
+        return sum(self.cpu_seconds.values()) / self.busy_share / 3600
 
     @property
     def stored_bytes(self) -> dict[str, float]:

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from cluster.errors import UserError
+from cluster.remote import credentials_of, filesystem
 from stages.text.file_hashes import file_hashes
 
 PAUSES_S = (1.0, 4.0, 16.0, 60.0)
 """Between the tries of one range."""
 BLOCK_BYTES = 8 << 20
-_MARKS = ("ETag", "etag", "md5Hash", "checksum", "LastModified", "last_modified", "mtime")
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_MARKS = ("md5Hash", "ETag", "etag", "checksum", "LastModified", "last_modified", "mtime")
 
 Options = Mapping[str, Any]
 
@@ -77,19 +77,6 @@ def _local_info(path: Path, root: Path) -> FileInfo:
     return FileInfo(str(path), name.decode("utf-8", "replace"), path.stat().st_size)
 
 
-def filesystem(url: str, options: Options) -> tuple[Any, str]:
-    """fsspec's file system for a URL, and the path in it."""
-    import fsspec
-
-    protocol = url.split("://", 1)[0]
-    try:
-        return fsspec.core.url_to_fs(url, **options)
-    except (ImportError, ValueError, TypeError) as error:
-        extra = _EXTRAS.get(protocol)
-        mend = f"pip install 'raylm[{extra}]'" if extra else "use s3://, gs://, https:// or a path"
-        raise UserError(f"{url}: {protocol}:// cannot be used ({error}); {mend}") from error
-
-
 def _find_remote(place: str, options: Options) -> list[FileInfo]:
     fs, root = filesystem(place, options)
     fs.invalidate_cache()
@@ -125,13 +112,23 @@ def _is_missing(error: Exception) -> bool:
     return isinstance(error, FileNotFoundError) and known and not refused
 
 
+def _is_final(error: Exception) -> bool:
+    """Whether asking again is of no use: nothing is there, or not for us (gcsfs has no error of its
+    own for that).
+    """
+    refused = str(error).startswith("Forbidden") or vars(error).get("code") in (401, 403)
+    return refused or isinstance(error, FileNotFoundError | PermissionError)
+
+
 def _unreachable(url: str, error: Exception) -> UserError:
-    said = f"{type(error).__name__}: {error}"[:300]
-    return UserError(
-        f"the source {url} cannot be read ({said}): check the address, the network and the"
-        " credentials (from the environment, e.g. AWS_ACCESS_KEY_ID or AWS_PROFILE), or say"
-        " `options: {anon: true}` for a public bucket"
-    )
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    mend = "check the address and the network"
+    if known := credentials_of(url):
+        mend = (
+            f"check the address, the network and the credentials (from the environment: {known}),"
+            " or say `options: {anon: true}` for a public bucket"
+        )
+    return UserError(f"the source {url} cannot be read ({said}): {mend}")
 
 
 def open_file(url: str, options: Options | None = None, size: int = 0) -> BinaryIO:
@@ -240,7 +237,7 @@ class RangedFile(io.RawIOBase):
                 error: Exception = OSError(f"{len(data)} bytes came for {end - start}")
             except Exception as raised:  # each file system has errors of its own
                 error = raised
-            if pause is None or isinstance(error, FileNotFoundError | PermissionError):
+            if pause is None or _is_final(error):
                 break
             time.sleep(pause)
         raise UserError(

@@ -40,14 +40,14 @@ def paragraphs() -> list[str]:
     ]
 
 
-def write_crawl(folder: Path, seed: int) -> float:
+def write_crawl(folder: Path, seed: int, files: int = FILES, pages: int = PAGES) -> float:
     """Pages of prose in HTML with navigation; returns their megabytes."""
     source, size = Random(seed), 0
-    for number in range(FILES):
+    for number in range(files):
         records = []
-        for page in range(PAGES):
+        for page in range(pages):
             start = source.randrange(len(paragraphs()) - 12)
-            text = "\n".join([*paragraphs()[start : start + 8], english(number * PAGES + page)])
+            text = "\n".join([*paragraphs()[start : start + 8], english(number * pages + page)])
             body = html(text.replace("<", "&lt;"))
             size += len(body)
             records.append(record(f"http://{number}.org/{page}", body))

@@ -1,8 +1,9 @@
-"""A store of each kind."""
+"""A store of each kind; Google's on a server of this machine."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,29 @@ import pytest
 
 from cluster.storage import Store, open_store
 from tests.cluster.test_artifact import FIELDS, folder_with
+from tests.stages.text.servers import GoogleServer
 
 
-@pytest.fixture(params=["local", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+@pytest.fixture(params=["local", "memory", "gs"])
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """Where nothing lies yet: a local folder, or a URL of an object store."""
     if request.param == "local":
-        return open_store(str(tmp_path / "store"))
-    return open_store(f"memory://{uuid.uuid4().hex}/runs", cache=tmp_path / "cache")
+        yield str(tmp_path / "place [1]")  # a name that a glob would read
+    elif request.param == "memory":
+        yield f"memory://{uuid.uuid4().hex}/place"
+    else:
+        pytest.importorskip("gcsfs", reason="needs gcsfs")
+        pytest.importorskip("gcp_storage_emulator", reason="needs gcp-storage-emulator")
+        with GoogleServer("bucket").running() as server:
+            monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+            yield f"gs://bucket/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def store(place: str, tmp_path: Path) -> Store:
+    return open_store(place, cache=tmp_path / "cache")
 
 
 def put(store: Store, tmp_path: Path, **fields: Any) -> str:

@@ -1,8 +1,7 @@
-"""Folders on a file system and on an object store behave alike."""
+"""Folders on a file system and on object stores behave alike."""
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,9 @@ from cluster.errors import UserError
 from cluster.folder import Folder
 
 
-@pytest.fixture(params=["local", "memory"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
-    if request.param == "local":
-        return Folder(tmp_path / "run [1]", tmp_path / "staged")  # a name that a glob would read
-    return Folder(f"memory://{uuid.uuid4().hex}/run", tmp_path / "staged")
+@pytest.fixture
+def folder(place: str, tmp_path: Path) -> Folder:
+    return Folder(place, tmp_path / "staged")
 
 
 def test_files_are_written_found_fetched_and_removed(folder: Folder, tmp_path: Path) -> None:
@@ -53,5 +50,5 @@ def test_space_is_known_on_a_file_system_only(folder: Folder) -> None:
 
 
 def test_an_unknown_protocol_is_the_users_error() -> None:
-    with pytest.raises(UserError, match=r"nowhere://x cannot be used"):
+    with pytest.raises(UserError, match=r"nowhere:// cannot be used"):
         Folder("nowhere://x")

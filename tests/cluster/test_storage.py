@@ -1,4 +1,4 @@
-"""Stores: the same behaviour in a folder and on an object store."""
+"""Stores: the same behaviour in a folder and on object stores."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_damaged_download_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_protocol_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="store nowhere://x"):
+    with pytest.raises(UserError, match="nowhere://x/y: nowhere:// cannot be used"):
         open_store("nowhere://x/y", cache=tmp_path)
 
 

@@ -19,6 +19,7 @@ from stages.pipeline import run_recipe
 from stages.planning import plan_figures
 from stages.planning.corpus import trained_tokens
 from stages.planning.corpus_rates import Estimate, Rates
+from stages.planning.scaling import Reading
 from stages.recipe import Recipe, load_recipe
 from tests.stages.corpus.crawl import sample_crawl
 
@@ -68,6 +69,8 @@ def test_the_stages_note_what_their_work_took(made: tuple[LocalStore, Recipe]) -
     spent = sum(work[step]["cpu_seconds"] for step in ("units", "duplicates", "files"))
     assert 0 < spent <= found["corpus"].cpu_seconds + 0.1
     assert 0 < work["units"]["busy_share"] < 1.5
+    assert work["units"]["busy_share"] < 1.1 * work["units"]["held_share"] <= 1.1
+    assert 0 < work["units"]["seconds"] < work["seconds"] <= found["corpus"].seconds + 0.1
     assert found["tokens"].metrics["work"]["files"]["cpu_seconds"] > 0
 
 
@@ -92,8 +95,9 @@ def test_an_estimate_of_its_own_size_is_what_was_measured(made: tuple[LocalStore
     assert more == pytest.approx(2 * tokens.metrics["train_tokens"]), "four bytes instead of two"
     tenfold = Estimate(10 * tokens.metrics["train_tokens"], Rates(corpus, tokens))
     assert tenfold.core_hours == pytest.approx(10 * estimate.core_hours)
-    busy = min(1.0, work["units"]["busy_share"])
-    assert estimate.core_hours * 3600 * busy == pytest.approx(sum(estimate.cpu_seconds.values()))
+    assert estimate.core_hours * 3600 == pytest.approx(sum(estimate.cpu_seconds.values()))
+    idle = Estimate(tokens.metrics["train_tokens"], Rates(corpus, tokens), busy_share=0.5)
+    assert idle.core_hours == pytest.approx(2 * estimate.core_hours)
 
 
 def test_a_plan_tells_measured_from_extrapolated(made: tuple[LocalStore, Recipe]) -> None:
@@ -103,8 +107,10 @@ def test_a_plan_tells_measured_from_extrapolated(made: tuple[LocalStore, Recipe]
     assert found["corpus"].id in figures["measured on"] and "a floor" in figures["measured on"]
     assert found["tokens"].id in figures["tokens measured on"]
     assert any(name.startswith("measured: scaling, 1 worker") for name in figures)
+    assert "one worker count seen (1): scaling assumed" in figures["extrapolated: scaling"]
     hours = next(v for name, v in figures.items() if "1T tokens" in name and "1,000 cores" in name)
-    estimate = Estimate(1e12, Rates(found["corpus"], found["tokens"]))
+    busy = Reading(found["corpus"]).busy_share
+    estimate = Estimate(1e12, Rates(found["corpus"], found["tokens"]), busy_share=busy)
     assert float(hours.replace(",", "")) == pytest.approx(estimate.core_hours / 1000, rel=1e-3)
     cost = next(value for name, value in figures.items() if "1T tokens" in name and "USD" in name)
     price = estimate.core_hours * Pricing().cpu_core_hour

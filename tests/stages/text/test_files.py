@@ -1,4 +1,4 @@
-"""Files over HTTP with ranges and in S3, against servers on this machine."""
+"""Files found and opened: on this machine, and over HTTP with ranges from a server on it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.errors import UserError
-from cluster.storage import open_store
 from stages.corpus.source import Source
 from stages.corpus.sources import find_jobs, fingerprint_sources
 from stages.text import files
 from stages.text.common_crawl import dump_files
-from stages.text.files import find_files, open_file
+from stages.text.files import find_files
 from stages.text.readers import read_unit
 from stages.text.records import Page
-from tests.cluster.test_artifact import FIELDS, folder_with
 from tests.stages.corpus.crawl import record, write_warc
-from tests.stages.text.servers import RangeServer, s3_server
+from tests.stages.text.servers import RangeServer
 
 DUMP = "CC-MAIN-2024-22"
 
@@ -134,77 +132,3 @@ def test_patterns_name_local_files(tmp_path: Path) -> None:
     found = [f.name for f in find_files(str(tmp_path / "*" / "*.jsonl"))]
     assert found == ["a/1.jsonl", "a/2.jsonl", "b/3.jsonl"]
     assert urls(Source(path=str(tmp_path / "a" / "*.jsonl"))) == ["a/1.jsonl", "a/2.jsonl"]
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    pytest.importorskip("moto.server", reason="needs moto[s3] and flask")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        with s3_server("crawls") as endpoint:
-            yield endpoint
-
-
-def test_s3_folders_patterns_and_dumps(
-    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import fsspec
-
-    monkeypatch.setattr(files, "BLOCK_BYTES", 40_000)
-    names = serve_dump(tmp_path)
-    options = {"endpoint_url": s3}
-    fs = fsspec.filesystem("s3", **options)
-    fs.put(str(tmp_path / "crawl-data"), "crawls/cc/", recursive=True)
-    dump = Source(common_crawl=DUMP, base="s3://crawls/cc", options=options, files=[1])
-    assert urls(dump) == [f"http://host0.org/{n}" for n in range(40)]
-    folder = Source(path=f"s3://crawls/cc/crawl-data/{DUMP}/segments", options=options)
-    assert [job.unit.key for job in find_jobs([], [folder])] == [
-        f"segments/{name.partition('segments/')[2]}" for name in names
-    ]
-    assert len(urls(folder)) == 120
-    pattern = folder.model_copy(update={"path": f"{folder.path}/*/warc/*1.warc.gz"})
-    assert urls(pattern) == [f"http://host1.org/{n}" for n in range(40)]
-    before = fingerprint_sources([folder])
-    assert before == fingerprint_sources([folder]) and all(mark for *_, mark in before[0])
-    crawl(tmp_path / "new", "new.org")
-    fs.put_file(str(tmp_path / "new"), f"crawls/cc/{names[0]}")
-    assert fingerprint_sources([folder]) != before
-    with pytest.raises(UserError, match="does not exist"):
-        find_files("s3://crawls/nothing", options)
-
-
-def test_an_s3_object_that_goes_away_midway(
-    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import fsspec
-
-    monkeypatch.setattr(files, "BLOCK_BYTES", 40_000)
-    monkeypatch.setattr(files, "PAUSES_S", (0.01,))
-    fs = fsspec.filesystem("s3", endpoint_url=s3)
-    fs.put_file(str(crawl(tmp_path / "a.warc.gz", "a.org")), "crawls/a.warc.gz")
-    with open_file("s3://crawls/a.warc.gz", {"endpoint_url": s3}) as file:
-        assert len(file.read(1000)) == 1000
-        fs.rm_file("crawls/a.warc.gz")
-        with pytest.raises(UserError, match="stopped answering at byte 40000"):
-            file.read(100_000)
-
-
-def test_a_store_in_s3_and_one_that_cannot_be_written(
-    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
-    store = open_store("s3://crawls/runs", cache=tmp_path / "cache")
-    with store.lease("first"):
-        made = store.put(folder_with(tmp_path / "out", a="one"), {**FIELDS, "id": "examples-1"})
-        assert store.ids() == [made.id] == ["examples-1"]
-    other = open_store("s3://crawls/runs", cache=tmp_path / "other")
-    assert other.get("examples-1").file("a").read_text() == "one"
-    missing = open_store("s3://no-such-bucket/runs", cache=tmp_path / "cache")
-    with pytest.raises(UserError, match=r"no-such-bucket/runs cannot be written.*--set store="):
-        missing.lease("second").__enter__()
-    (tmp_path / "file").touch()
-    folder = open_store(str(tmp_path / "file" / "runs"))
-    with pytest.raises(UserError, match=r"cannot be written: Not a directory.*--set store="):
-        folder.lease("third").__enter__()

@@ -18,6 +18,7 @@ from cluster.folder import Folder
 from stages.tune.checkpoint import discard_after, find_checkpoints
 from stages.tune.saver import Saver
 from tests.dist.ranks import forks
+from tests.stages.text.servers import GoogleServer
 from tests.stages.tune.saving import check, save_for_ever, share
 
 
@@ -103,7 +104,21 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-def test_s3_saves_loads_and_keeps_as_a_folder_does(bucket: str, tmp_path: Path) -> None:
+@pytest.fixture
+def google_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of Google Cloud Storage on a server on this machine."""
+    pytest.importorskip("gcsfs", reason="needs gcsfs")
+    pytest.importorskip("gcp_storage_emulator", reason="needs gcp-storage-emulator")
+    with GoogleServer("training").running() as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        yield "gs://training"
+
+
+@pytest.mark.parametrize("place", ["bucket", "google_bucket"])
+def test_object_stores_save_load_and_keep_as_a_folder_does(
+    place: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    bucket = request.getfixturevalue(place)
     root = Folder(f"{bucket}/runs/checkpoints", tmp_path / "staged")
     savers = [Saver(root, "abc", rank, 2, last=2) for rank in range(2)]
     for step in (1, 2, 3):
