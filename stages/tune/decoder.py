@@ -74,8 +74,14 @@ def surroundings(
 
 
 def autocast(bfloat16: bool, device: torch.device) -> torch.autocast:
-    """Matrix products in bfloat16 if so wanted; weights and statistics stay float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16)
+    """Matrix products in bfloat16 if so wanted; weights and statistics stay float32.
+
+    A weight is cast where it multiplies, once a pass: kept casts would only hold the whole model
+    in bfloat16 beside itself, also where ZeRO 3 has put the weights away.
+    """
+    return torch.autocast(
+        device.type, dtype=torch.bfloat16, enabled=bfloat16, cache_enabled=False
+    )
 
 
 def summed_loss(hidden_btd: Tensor, head_weight_vd: Tensor, labels_bt: Tensor) -> Tensor:
