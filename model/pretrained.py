@@ -18,25 +18,32 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.config import ModelConfig
+from model.layouts import layout
 from model.tokenizer import TOKENIZER_FILES, Tokenizer
 from model.transformer import Transformer
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+HEAD = "lm_head.weight"
+READ_A_HEAD = ("glm4_moe", "deepseek_v3")
+"""Layouts of which vLLM reads a head also where it is tied, and without one serves noise."""
 STACKED = re.compile(r"(.+\.mlp\.experts)\.(gate_up_proj|down_proj)")
 SINGLE = re.compile(r"(.+\.mlp\.experts)\.(\d+)\.(gate|up|down)_proj\.weight")
 LAYER = re.compile(r"model\.layers\.(\d+)\.")
 
 
 def save(model: Transformer, folder: str | Path) -> None:
-    """Write the model, float32. A tied head is written once, as the embedding."""
+    """Write the model, float32. A tied head is written as the embedding, in some layouts twice."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: tensor.detach().to("cpu", torch.float32).contiguous()
         for name, tensor in model.state_dict().items()
-        if not (model.config.tie_word_embeddings and name == "lm_head.weight")
     }
+    if model.config.tie_word_embeddings:
+        head = tensors.pop(HEAD)
+        if layout(model.config) in READ_A_HEAD:
+            tensors[HEAD] = head.clone()
     save_file(split_experts(tensors), folder / WEIGHTS, metadata={"format": "pt"})
     _write_json(folder / "config.json", model.config.to_hugging_face())
     _describe_special_tokens(folder)
@@ -57,7 +64,7 @@ def load(folder: str | Path, *, device: str = "cpu") -> Transformer:
     }
     tensors = stack_experts(tensors)
     if model.config.tie_word_embeddings and "model.embed_tokens.weight" in tensors:
-        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+        tensors[HEAD] = tensors["model.embed_tokens.weight"]
     _check_tensors(folder, model, tensors)
     model.load_state_dict(tensors)
     return model.to(device).eval()
