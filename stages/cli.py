@@ -65,7 +65,7 @@ def run(
     from stages.summary import show_outcome
 
     loaded, store = _load(recipe, settings)
-    check_shapes(loaded)
+    check_shapes(loaded, store)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop_run)
     try:

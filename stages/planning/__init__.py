@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cluster.artifact import ARTIFACTS
 from cluster.errors import UserError
-from cluster.storage import Store
+from cluster.index import read_index, read_json
+from cluster.storage import IMPORTS, Store
 from model.config import ModelConfig
 from stages.checked import checked
 from stages.corpus import Config as CorpusConfig
@@ -39,9 +41,10 @@ def plan_figures(
         step = recipe.steps[name]
         try:
             if isinstance(step.config, PretrainConfig):
-                if _imported_start(step, recipe):
-                    continue  # only the store knows its shape; the run checks it
-                run = RunShape(planned_shape(step, recipe), step.config)
+                shape = planned_shape(step, recipe, store)
+                if shape is None:
+                    continue
+                run = RunShape(shape, step.config)
                 machine = machine_of(recipe, run, measure)
                 figures[name] = run_figures(run, machine, recipe.file.pricing)
             elif isinstance(step.config, CorpusConfig):
@@ -63,12 +66,11 @@ def machine_of(recipe: Recipe, run: RunShape, measure: Measure = measured_machin
     return measure(run)
 
 
-def check_shapes(recipe: Recipe) -> None:
+def check_shapes(recipe: Recipe, store: Store) -> None:
     """Refuse a model whose sizes do not fit together before any stage has run."""
     for step in recipe.steps.values():
         if isinstance(step.config, PretrainConfig):
-            if not _imported_start(step, recipe):
-                planned_shape(step, recipe)
+            planned_shape(step, recipe, store)
             _check_tokenizer(step, recipe)
 
 
@@ -90,35 +92,75 @@ def _check_tokenizer(step: Step, recipe: Recipe) -> None:
                 )
 
 
-def planned_shape(step: Step, recipe: Recipe) -> ModelConfig:
-    """The decoder of a pretraining step; sizes that do not fit are a UserError that says where."""
-    assert isinstance(step.config, PretrainConfig)
-    if step.config.start is not None:
-        return planned_shape(recipe.steps[step.config.start], recipe)
-    sizes = step.config.model.sizes(_vocabulary(step, recipe))
-    return checked(ModelConfig, sizes, f"stages.{step.name}.model.")
+def planned_shape(step: Step, recipe: Recipe, store: Store) -> ModelConfig | None:
+    """The decoder of a pretraining step; None where only a stage that has not run will know.
+
+    Sizes that do not fit each other, the run or the vocabulary are a UserError that says where.
+    """
+    config, vocabulary = step.config, _vocabulary(step, recipe, store)
+    assert isinstance(config, PretrainConfig)
+    if config.start is None:
+        place = f"stages.{step.name}.model."
+        sizes = config.model.sizes(vocabulary or ModelConfig().vocab_size)
+        shape = checked(ModelConfig, sizes, place)
+    else:
+        place = f"stages.{step.name}: start {config.start}: "
+        found = _shape_of_start(config.start, recipe, store, place)
+        if found is None:
+            return None
+        shape = found
+        try:
+            config.check_shape(shape.model_dump())
+        except ValueError as error:
+            raise UserError(f"{place}{error}") from error
+    if vocabulary is not None and shape.vocab_size < vocabulary:
+        raise UserError(
+            f"{place}vocab_size is {shape.vocab_size}, too small for a tokenizer of {vocabulary} "
+            "tokens: expected at least as many"
+        )
+    return shape
 
 
-def _imported_start(step: Step, recipe: Recipe) -> bool:
-    """Whether a run goes on from a model that no pretraining of this recipe makes."""
-    start = getattr(step.config, "start", None)
-    if start is None:
-        return False
+def _shape_of_start(start: str, recipe: Recipe, store: Store, place: str) -> ModelConfig | None:
+    """The decoder of a model that is to be trained on: of this recipe, or from the store."""
     above = recipe.steps.get(start)
-    return above is None or not isinstance(above.config, PretrainConfig)
+    if above is not None:
+        trained = isinstance(above.config, PretrainConfig)
+        return planned_shape(above, recipe, store) if trained else None
+    written = _stored(start, "config.json", store)
+    if not written:
+        return None
+    try:
+        return ModelConfig.from_hugging_face(written)
+    except ValueError as error:
+        raise UserError(f"{place}{error}") from error
 
 
-def _vocabulary(step: Step, recipe: Recipe) -> int:
-    """The vocabulary decided by the nearest stage above; an imported one's is not in the recipe."""
+def _vocabulary(step: Step, recipe: Recipe, store: Store) -> int | None:
+    """How many tokens the nearest tokenizer above has, or is to have; None where nobody says."""
     waiting, seen = [step.name], set()
     while waiting:
         name = waiting.pop(0)
-        if name in seen or name not in recipe.steps:
+        if name in seen:
             continue
         seen.add(name)
-        above = recipe.steps[name]
-        size = getattr(above.config, "vocabulary_size", None)
+        above = recipe.steps.get(name)
+        if above is None:
+            size = _stored(name, "index.json", store).get("vocabulary_size")
+        else:
+            size = getattr(above.config, "vocabulary_size", None)
+            waiting.extend(
+                parent
+                for field, names in above.parents.items()
+                if field != "start"
+                for parent in names
+            )
         if isinstance(size, int):
             return size
-        waiting.extend(parent for names in above.parents.values() for parent in names)
-    return ModelConfig().vocab_size
+    return None
+
+
+def _stored(name: str, file: str, store: Store) -> dict[str, Any]:
+    """A JSON file of an imported artifact; empty where the store has none."""
+    imported = read_index(store, IMPORTS).get(name, {"id": name})
+    return read_json(store, f"{ARTIFACTS}/{imported['id']}/{file}")

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from stages.planning.run_shape import RunShape
 
+LIVE_NUMBERS = 1e9
+"""DeepSpeed's stage3_max_live_parameters: what ZeRO 3 has gathered at a time."""
+
 
 @dataclass(frozen=True)
 class Communication:
@@ -29,30 +32,35 @@ class Communication:
 
 
 def step_communication(run: RunShape) -> Communication:
-    """The bytes one worker of `run` sends in one step.
+    """The bytes one worker of `run` sends in one step, which `tests/dist` counts.
 
-    ZeRO 2 and 3 reduce gradients after every micro-batch, since none is kept whole; ZeRO 3 gathers
-    the weights for every forward and every backward pass (arXiv:1910.02054, section 7). Tensor
-    parallelism sums a layer's output four times, six with a second forward pass (arXiv:1909.08053,
-    section 3); Ulysses exchanges queries, keys, values and outputs (arXiv:2309.14509).
+    DeepSpeed sums gradients on all ranks also where ZeRO 1 or 2 keeps a part of them, at ZeRO 2
+    and 3 after every micro-batch, since none is kept whole; ZeRO 3 gathers the weights for every
+    forward and every backward pass (arXiv:1910.02054, section 7), but for those it still holds.
+    Tensor parallelism sums what two products of a layer give, and in the backward pass what each of
+    the five before them is given (Megatron-LM, arXiv:1909.08053, joins those in two). Ulysses
+    exchanges queries, keys, values and outputs (arXiv:2309.14509); a pipeline hands on hidden
+    states, their gradients, and the numbers of the documents.
     """
     parallel, model = run.config.parallel, run.model
-    data = parallel.data
-    share = (data - 1) / data
-    held = 4.0 * run.held
-    often = {0: 2, 1: 1}.get(parallel.zero, run.accumulation)  # reduced and, at 0, handed back
-    gathered = {0: 0, 1: 1, 2: 1, 3: 2 * run.accumulation}[parallel.zero]
+    share = (run.replicas - 1) / run.replicas
+    held, passes = 4.0 * run.held, run.accumulation
+    reduced = {0: 2, 1: 2, 2: 2 * passes, 3: passes}[parallel.zero] * held
+    twice = 2 * held - 4.0 * min(run.held, LIVE_NUMBERS)
+    gathered = {0: 0.0, 1: held, 2: held, 3: passes * twice}[parallel.zero]
     number = 2 if run.precision == "bfloat16" else 4
     tokens = run.tokens * run.accumulation
-    again = 1 if parallel.activation_checkpointing else 0
+    forward = 2 if parallel.activation_checkpointing else 1
     tensor_share = 2 * (parallel.tensor - 1) / parallel.tensor
     sequence_share = (parallel.sequence - 1) / parallel.sequence
     exchanged = run.query_width + run.key_width + run.value_width + run.output_width
+    sums = 2 * forward + 5
+    ways = min(2, parallel.pipeline - 1)  # the first stage sends forward, the last backward
     return Communication(
-        gradients=share * held * often,
-        weights=share * held * gathered,
-        tensor=tensor_share * tokens * number * model.hidden_size * run.layers * (4 + 2 * again),
+        gradients=share * reduced,
+        weights=share * gathered,
+        tensor=tensor_share * tokens * number * model.hidden_size * run.layers * sums,
         sequence=sequence_share
-        * tokens * number * exchanged * run.layers * (2 + again),
-        pipeline=2 * tokens * number * model.hidden_size if parallel.pipeline > 1 else 0.0,
+        * tokens * number * exchanged * run.layers * (forward + 1),
+        pipeline=tokens * (ways * 4 * model.hidden_size + 8) if ways else 0.0,
     )  # fmt: skip

@@ -81,7 +81,7 @@ def verdict(memory: Memory, machine: Machine, parts: dict[str, float]) -> str:
         "gradients": "parallel.zero 2 or 3, or more workers",
         "optimizer": "parallel.zero 1 or more, more workers, or parallel.offload_optimizer: cpu",
         "activations": "parallel.activation_checkpointing: true, or fewer parallel.rows",
-        "logits": "a larger parallel.tensor",
+        "logits": "fewer parallel.rows, or a smaller vocabulary",
         "buffers": "more memory, or a smaller model",
     }[largest]
     return f"NO: {found}, most of it {largest}: try {advice}"

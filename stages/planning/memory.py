@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from stages.planning.communication import LIVE_NUMBERS
 from stages.planning.run_shape import RunShape
 
 CHUNK_TOKENS, CHUNK_LOGITS = {"cpu": 1024, "cuda": 4096}, 1 << 23
@@ -49,11 +50,11 @@ class Memory:
 def training_memory(run: RunShape) -> Memory:
     """Memory of one worker of `run`."""
     parallel = run.config.parallel
-    data, zero = parallel.data, parallel.zero
+    ranks, zero = run.replicas, parallel.zero
     master = 4.0 if zero else 0.0  # ZeRO keeps a float32 copy of its part, float32 or not
-    optimizer = run.held * (optimizer_bytes(run) + master) / (data if zero else 1)
-    weights = run.held * 4.0 / (data if zero == 3 else 1)
-    gradients = run.held * 4.0 / (data if zero >= 2 else 1)
+    optimizer = run.held * (optimizer_bytes(run) + master) / (ranks if zero else 1)
+    weights = run.held * 4.0 / (ranks if zero == 3 else 1)
+    gradients = run.held * 4.0 / (ranks if zero >= 2 else 1)
     on_host = optimizer if parallel.offload_optimizer else 0.0
     if parallel.offload_weights:
         on_host += weights
@@ -123,24 +124,37 @@ def activation_bytes(run: RunShape) -> float:
         per_token = layers * 4 * model.hidden_size + layer_activations(run)
     in_flight = min(parallel.pipeline, run.accumulation)  # 1F1B (arXiv:2104.04473, section 2.2)
     ends = 4 * model.hidden_size * 3  # the embeddings, the last norm's input and output
-    return run.tokens * (per_token * in_flight + ends)
+    return run.tokens * (per_token * in_flight + ends) + cast_bytes(run)
+
+
+def cast_bytes(run: RunShape) -> float:
+    """The layers' weights in bfloat16, which autograd keeps, whole, for their backward pass."""
+    if run.precision == "float32":
+        return 0.0
+    kept = 1 if run.config.parallel.activation_checkpointing else run.layers
+    return 2.0 * run.matrices * kept / run.layers
 
 
 def logit_bytes(run: RunShape) -> float:
-    """The chunked loss's peak: a chunk's logits and probabilities, gradients of hidden and head."""
+    """The chunked loss's peak: a chunk's logits and probabilities, gradients of hidden and head.
+
+    Tensor parallelism leaves the head whole.
+    """
     model = run.model
     chunk = CHUNK_TOKENS["cuda" if run.config.parallel.gpu else "cpu"]
     if not run.config.parallel.gpu:
         chunk = max(64, min(chunk, CHUNK_LOGITS // model.vocab_size))
     held = min(chunk, run.tokens)
     hidden = run.tokens * model.hidden_size * 4
-    return held * model.vocab_size * 8 + hidden + model.vocab_size * model.hidden_size * 4
+    head = 4 if run.precision == "float32" else 6  # its gradient, and itself cast
+    return held * model.vocab_size * 8 + hidden + model.vocab_size * model.hidden_size * head
 
 
 def buffer_bytes(run: RunShape) -> float:
-    """What gradients are gathered in on their way to other workers, and ZeRO 3's whole layers."""
-    parallel = run.config.parallel
-    held = 0.0 if parallel.data == 1 else 4.0 * min(BUCKET_NUMBERS, run.held)
-    if parallel.zero == 3:  # the layer at work and the one fetched ahead
-        held += 2 * 4.0 * run.held / max(1.0, run.layers)
+    """What gradients are gathered in on their way to other workers, and ZeRO 3's whole weights."""
+    if run.replicas == 1:
+        return 0.0
+    held = 4.0 * min(BUCKET_NUMBERS, run.held)
+    if run.config.parallel.zero == 3:  # what is fetched ahead or kept, and the layer at work
+        held += 4.0 * min(run.held, LIVE_NUMBERS + run.matrices / run.layers)
     return held

@@ -97,7 +97,26 @@ class RunShape:
         return not self.config.parallel.gpu
 
     @property
+    def replicas(self) -> int:
+        """Ranks that hold the same weights: gradients are reduced, and ZeRO divides, over them."""
+        return self.config.parallel.data * self.config.parallel.sequence
+
+    @property
+    def matrices(self) -> float:
+        """Parameters of one model rank's layers: tensor and pipeline parallelism divide them."""
+        parallel, model = self.config.parallel, self.model
+        tables = model.vocab_size * model.hidden_size * (1 if model.tie_word_embeddings else 2)
+        return (model.parameters() - tables) / (parallel.tensor * parallel.pipeline)
+
+    @property
+    def tables(self) -> int:
+        """Parameters of one model rank's embedding and head: tensor parallelism leaves them whole,
+        a pipeline has one at either end.
+        """
+        both = not self.model.tie_word_embeddings and self.config.parallel.pipeline == 1
+        return self.model.vocab_size * self.model.hidden_size * (2 if both else 1)
+
+    @property
     def held(self) -> float:
-        """Parameters of one model rank before ZeRO: tensor and pipeline parallelism divide them."""
-        parallel = self.config.parallel
-        return self.model.parameters() / (parallel.tensor * parallel.pipeline)
+        """Parameters of one model rank before ZeRO, of the one that has most."""
+        return self.matrices + self.tables

@@ -41,13 +41,14 @@ def step_work(run: RunShape) -> Work:
     parallel = run.config.parallel
     again = 1 if parallel.activation_checkpointing else 0  # one more forward pass
     tokens = run.tokens * run.accumulation
-    split = parallel.tensor * parallel.pipeline
-    products = 2.0 * run.model.parameters(embedding=False, active=True) / split
+    head = run.model.vocab_size * run.model.hidden_size  # whole on every rank that has it
+    layers = run.model.parameters(embedding=False, active=True) - head
+    products = 2.0 * (layers / (parallel.tensor * parallel.pipeline) + head)
     width = 2.0 * (run.query_width + run.output_width)
     attention = width * keys_per_query(run) * run.layers / parallel.tensor
     forward, backward = layer_passes(run)
     passes = run.layers * ((1 + again) * forward + backward) + head_passes(run)
-    shards = parallel.data if parallel.zero else 1
+    shards = run.replicas if parallel.zero else 1
     held = run.held * 4.0
     return Work(
         product_flops=tokens * products * (3 + again),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -82,6 +83,12 @@ class Retention(StageConfig):
 
     last: int = Field(default=2, ge=1)
     every: int = Field(default=0, ge=0)
+
+    def most(self, steps: int, saved_every: int) -> int:
+        """How many lie there at once in a run of so many steps: those kept, the one from which a
+        longer run would go on, and the one that is being written.
+        """
+        return self.last + 2 + (steps // math.lcm(self.every, saved_every) if self.every else 0)
 
 
 class Watching(StageConfig):
@@ -166,7 +173,7 @@ class Config(StageConfig):
                 f"both steps ({rest['steps']}) and train_tokens ({tokens}) are given: keep one and "
                 "set the other to null"
             )
-        if not isinstance(tokens, int | float) or tokens < 1:
+        if type(tokens) not in (int, float) or not 1 <= tokens < math.inf:
             raise ValueError(f"train_tokens is {tokens!r}: give a number of tokens from 1")
         if not isinstance(batch, int) or batch < 1:
             return rest | {"steps": 1}  # batch_tokens' own check says what is wrong with it

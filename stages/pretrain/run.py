@@ -76,7 +76,8 @@ def _check_checkpoints(config: Config, shape: ModelConfig, root: Folder) -> None
             if (size := found[-1].folder.size(entry["path"])) != entry["size"]:
                 fault = f"{entry['path']} has {size or 'no'} bytes, expected {entry['size']}"
                 raise damaged(found[-1], fault, found)
-    check_space(root, shape.parameters(), states=2, copies=config.checkpoints.last + 2)
+    copies = config.checkpoints.most(config.steps, config.checkpoint_every)
+    check_space(root, shape.parameters(), states=2, copies=copies)
 
 
 def _write_model(shape: ModelConfig, inputs: Inputs, context: Context, checkpoints: Folder) -> None:

@@ -256,7 +256,7 @@ def check_space(root: Folder, parameters: int, states: int, copies: int) -> None
         raise UserError(
             f"{root.url} has {_gib(free)} GiB free and the run keeps {copies} checkpoints of "
             f"{_gib(each)} GiB, {_gib(each * copies)} GiB: free some space (`raylm gc`), keep "
-            "fewer (checkpoints.last), or give another store"
+            "fewer (checkpoints.last, checkpoints.every), or give another store"
         )
 
 

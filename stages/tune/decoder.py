@@ -79,9 +79,7 @@ def autocast(bfloat16: bool, device: torch.device) -> torch.autocast:
     A weight is cast where it multiplies, once a pass: kept casts would only hold the whole model
     in bfloat16 beside itself, also where ZeRO 3 has put the weights away.
     """
-    return torch.autocast(
-        device.type, dtype=torch.bfloat16, enabled=bfloat16, cache_enabled=False
-    )
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16, cache_enabled=False)
 
 
 def summed_loss(hidden_btd: Tensor, head_weight_vd: Tensor, labels_bt: Tensor) -> Tensor:

@@ -10,12 +10,15 @@ import pytest
 
 from cluster.errors import UserError
 from cluster.storage import LocalStore
+from model import pretrained
 from stages.graph import build_graph
 from stages.hardware import DEVICES, Hardware
+from stages.importing import import_artifact
 from stages.planning import check_shapes, plan_figures
 from stages.planning.machine import Machine, planned_machine
 from stages.planning.run_shape import RunShape
 from stages.recipe import Recipe, load_recipe
+from tests.stages.small import write_model
 
 LAPTOP = Machine(
     name="laptop", products=1e11, attention=5e10, bandwidth=1e10, streaming=1e10, memory=8e9,
@@ -102,10 +105,21 @@ def test_gpus_without_a_kind_cannot_be_planned(tmp_path: Path) -> None:
         figures_of(recipe, tmp_path)
 
 
-def test_a_shape_that_does_not_fit_is_refused_before_a_run() -> None:
+def test_a_shape_that_does_not_fit_is_refused_before_a_run(tmp_path: Path) -> None:
     recipe = load_recipe("tiny", ["stages.base.model.num_key_value_heads=3"])
     with pytest.raises(UserError, match=r"^stages\.base\.model: num_key_value_heads is 3; it must"):
-        check_shapes(recipe)
+        check_shapes(recipe, LocalStore(tmp_path))
+
+
+def test_a_run_that_goes_on_from_an_imported_model_is_planned_for_its_shape(
+    tmp_path: Path,
+) -> None:
+    import_artifact(LocalStore(tmp_path / "store"), write_model(tmp_path / "model"), "llama")
+    changes = ["base.start=llama", "base.model=null", "tokenizer.vocabulary_size=300"]
+    figures = figures_of(
+        load_recipe("nano", [f"stages.{change}" for change in changes]), tmp_path / "store"
+    )
+    assert figures["parameters"] == pretrained.read_config(tmp_path / "model").parameters()
 
 
 def test_devices_that_recipes_name_have_their_datasheets_speed() -> None:
@@ -119,7 +133,7 @@ def test_a_faster_network_shortens_the_step_and_nothing_else(
     from stages.planning.roofline import step_time
 
     run: RunShape = run_shape(parallel={"workers": 16, "zero": 3, "rows": 1, "gpu": True})
-    slow = planned_machine(Hardware(device="h100", network_gbit=100), run)
+    slow = planned_machine(Hardware(device="h100", network_gbit=10), run)
     fast = planned_machine(Hardware(device="h100", network_gbit=800), run)
     before, after = step_time(run, slow), step_time(run, fast)
     assert before.communication > after.communication

@@ -40,6 +40,22 @@ def test_activations_are_what_autograd_keeps(
         {"max_position_embeddings": 512, **shape}, precision=precision, sequence_length=length,
         batch_tokens=length * 8, parallel={"rows": 4},
     )  # fmt: skip
+    assert training_memory(run).activations == pytest.approx(kept_bytes(run), rel=0.05)
+
+
+def test_bfloat16_weights_are_kept_beside_the_others(run_shape: Build) -> None:
+    """With few tokens what autograd keeps is mostly that."""
+    shape = {"hidden_size": 256, "intermediate_size": 1024, "vocab_size": 64}
+    run = run_shape(
+        shape, precision="bfloat16", sequence_length=16, batch_tokens=16, parallel={"rows": 1}
+    )
+    kept = kept_bytes(run)
+    assert 2 * run.matrices > 0.5 * kept
+    assert training_memory(run).activations == pytest.approx(kept, rel=0.05)
+
+
+def kept_bytes(run: RunShape) -> int:
+    """What autograd keeps of a forward pass, besides the weights that are there anyway."""
     model = Transformer(run.model)
     ids, documents = batch(run)
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -53,11 +69,11 @@ def test_activations_are_what_autograd_keeps(
 
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        autocast(precision == "bfloat16", ids.device),
+        autocast(run.precision == "bfloat16", ids.device),
     ):
         hidden = model.hidden(ids, documents)
-    assert training_memory(run).activations == pytest.approx(sum(kept.values()), rel=0.05)
     assert hidden.requires_grad
+    return sum(kept.values())
 
 
 def test_the_total_is_the_peak_of_a_step(run_shape: Build) -> None:
@@ -92,6 +108,15 @@ def test_zero_divides_what_it_says(run_shape: Build) -> None:
     assert parts(2).gradients == parts(3).gradients == 4 * number / 4
     assert parts(2).weights == 4 * number
     assert parts(3).weights == 4 * number / 4
+
+
+def test_ranks_that_hold_the_same_weights_divide_them(run_shape: Build) -> None:
+    """A sequence group's do, as data ranks do; of a tensor group each has the whole tables."""
+    run = run_shape(parallel={"workers": 4, "sequence": 2, "zero": 2, "rows": 1})
+    assert training_memory(run).gradients == 4 * run.model.parameters() / 4
+    half = run_shape(parallel={"workers": 2, "tensor": 2, "rows": 1})
+    tables = 1024 * 128
+    assert training_memory(half).weights == 4 * (half.model.parameters() - tables) / 2 + 4 * tables
 
 
 def test_checkpointing_and_parallel_degrees_lower_activations(run_shape: Build) -> None:

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.transformer import Transformer
+from stages.planning import communication
 from stages.planning.communication import step_communication
 from stages.planning.run_shape import RunShape
 from stages.planning.work import layer_passes, step_work
@@ -81,9 +82,10 @@ def test_a_second_forward_pass_costs_a_third_more(run_shape: Build) -> None:
     assert again.product_flops == pytest.approx(plain.product_flops * 4 / 3)
 
 
-def test_what_workers_send(run_shape: Build) -> None:
-    """16 rows over 4 workers in micro-batches of 2 are two; float32 throughout."""
+def test_what_workers_send(run_shape: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 rows over 4 workers in micro-batches of 2 are two; float32. `tests/dist` counts it."""
     size = 4 * run_shape().model.parameters()
+    tables = 4 * 1024 * 128
 
     def sent(**parallel: Any) -> Any:
         return step_communication(
@@ -91,10 +93,24 @@ def test_what_workers_send(run_shape: Build) -> None:
         )
 
     assert sent(workers=1).total == 0
-    assert sent(zero=0).total == sent(zero=1).total == 2 * 0.75 * size
-    assert sent(zero=2).gradients == 2 * 0.75 * size
+    assert sent(zero=0).total == 2 * 0.75 * size
+    assert sent(zero=1).total == 3 * 0.75 * size
+    assert sent(zero=2).gradients == 2 * 2 * 0.75 * size
+    assert (sent(zero=3).gradients, sent(zero=3).weights) == (2 * 0.75 * size,) * 2
+    monkeypatch.setattr(communication, "LIVE_NUMBERS", 0)
     assert sent(zero=3).weights == 4 * 0.75 * size
     tokens, width, layers = 128 * 8, 128, 4  # a data rank's half of the batch
-    assert sent(tensor=2).tensor == 2 * 0.5 * tokens * width * 4 * layers * 4
-    assert sent(pipeline=2).pipeline == 2 * tokens * width * 4
-    assert sent(sequence=2).sequence > 0
+    assert sent(tensor=2).tensor == 2 * 0.5 * tokens * width * 4 * layers * 7
+    assert sent(tensor=2).gradients == 2 * 0.5 * ((size - tables) / 2 + tables)
+    assert sent(pipeline=2).pipeline == tokens * (width * 4 + 8)
+    assert sent(pipeline=4).pipeline == 2 * tokens * (2 * width * 4 + 8)
+    assert sent(sequence=2).gradients == 2 * 0.75 * size
+    heads = 4 * 32 * (8 + 2 + 2 + 8)  # of queries, keys, values and outputs
+    assert sent(sequence=2).sequence == 0.5 * tokens / 2 * heads * layers * 2
+
+
+def test_a_tensor_rank_multiplies_by_the_whole_head(run_shape: Build) -> None:
+    alone = step_work(run_shape(parallel={"rows": 2}))
+    half = step_work(run_shape(parallel={"rows": 2, "workers": 2, "tensor": 2}))
+    head = 6.0 * 128 * 64 * 1024 * 128
+    assert half.product_flops - head == pytest.approx((alone.product_flops - head) / 2)

@@ -11,7 +11,9 @@ import pytest
 
 from cluster.artifact import Artifact
 from cluster.errors import UserError
+from cluster.storage import LocalStore
 from model.tokenizer import Tokenizer
+from stages.importing import import_artifact
 from stages.planning import check_shapes
 from stages.pretrain import Config
 from stages.pretrain.run import run
@@ -85,11 +87,42 @@ def test_a_start_too_short_for_the_sequence(
     _refused(said, context, inputs, start="s", sequence_length=4096, batch_tokens=8192)
 
 
-def test_a_recipe_that_mixes_tokenizers_is_refused_before_any_stage() -> None:
+def test_a_recipe_that_mixes_tokenizers_is_refused_before_any_stage(tmp_path: Path) -> None:
     recipe = load_recipe(
         "tiny",
         ["stages.small={stage: tokenizer, corpus: corpus, vocabulary_size: 500}",
          "stages.base.tokenizer=small"],
     )  # fmt: skip
     with pytest.raises(UserError, match=r"'tokens' is encoded with tokenizer.*3072.*500"):
-        check_shapes(recipe)
+        check_shapes(recipe, LocalStore(tmp_path))
+
+
+def test_a_vocabulary_too_small_is_refused_before_any_stage(tmp_path: Path) -> None:
+    recipe = load_recipe("nano", ["stages.base.model.vocab_size=100"])
+    said = r"stages\.base\.model\.vocab_size is 100, too small for a tokenizer of 512 tokens"
+    with pytest.raises(UserError, match=said):
+        check_shapes(recipe, LocalStore(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["tokenizer.vocabulary_size=512"], r"vocab_size is \d+, too small for a tokenizer of 512"),
+        (
+            ["base.parallel.workers=2", "base.parallel.tensor=2"],
+            "num_key_value_heads is 1, which parallel.tensor 2 does not divide",
+        ),
+    ],
+)
+def test_an_imported_start_that_does_not_fit_is_refused_before_any_stage(
+    tmp_path: Path, changes: list[str], said: str
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    import_artifact(store, write_model(tmp_path / "model"), "llama")
+    fits = ["base.start=llama", "base.model=null", "tokenizer.vocabulary_size=300"]
+    for more in ([], changes):
+        recipe = load_recipe("nano", [f"stages.{change}" for change in (*fits, *more)])
+        if not more:
+            check_shapes(recipe, store)
+    with pytest.raises(UserError, match=rf"stages\.base: start llama: {said}"):
+        check_shapes(recipe, store)

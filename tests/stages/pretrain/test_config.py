@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from model.config import ModelConfig
-from stages.pretrain import Config
+from stages.pretrain import Config, Retention
 from stages.tune.parallel import Parallel
 
 
@@ -23,6 +23,8 @@ def _config(**fields: object) -> Config:
         ({"parallel": {"workers": [3, 2]}}, "the smaller first|least, most"),
         ({"paralel": {}}, "paralel"),
         ({"train_tokens": 100}, "both steps .100. and train_tokens .100. are given"),
+        ({"steps": None, "train_tokens": float("inf")}, "train_tokens is inf: give a number of"),
+        ({"steps": None, "train_tokens": True}, "train_tokens is True: give a number of tokens"),
         ({"mixture": [1, 1]}, r"found \[1, 1\], expected the sources by name: {weights: {web"),
         ({"mixture": {"web": 0.7}}, r"found web: 0.7: write sources under weights: {web: 0.7}"),
         ({"phases": [{"begin": 9}]}, "phases stands beside mixture: write it inside"),
@@ -135,6 +137,12 @@ def test_a_run_may_be_as_long_as_tokens_say() -> None:
     instead = {"tokens": "t", "batch_tokens": 1024, "steps": None, "train_tokens": 2.05e4}
     assert Config.model_validate(instead) == config
     assert _config(train_tokens=None).steps == 100
+
+
+def test_a_store_must_hold_all_checkpoints_that_are_kept() -> None:
+    assert Retention(last=3).most(steps=1000, saved_every=50) == 3 + 2
+    assert Retention(last=3, every=100).most(steps=1000, saved_every=50) == 3 + 2 + 10
+    assert Retention(last=3, every=30).most(steps=1000, saved_every=50) == 3 + 2 + 6
 
 
 def test_the_dial_and_the_sizes_give_a_shape() -> None:
