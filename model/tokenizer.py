@@ -45,14 +45,14 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jin
 
 
 class Tokenizer:
-    """Text to ids and back. Ids 0 to 3 are the special tokens; 256 more are the single bytes."""
+    """Text to ids and back. Of one trained here, ids 0 to 3 are the special tokens, and 256 more
+    the single bytes. Another's ends documents with a token of its own, and may have no turns.
+    """
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        self.backend = backend
+    def __init__(self, backend: tokenizers.Tokenizer, end_of_text: str = END_OF_TEXT) -> None:
+        self.backend, self.end_of_text = backend, end_of_text
         backend.encode_special_tokens = True  # text stays text; turns are put together by id
-        self.end_of_text_id = self._special(END_OF_TEXT)
-        self.start_of_turn_id = self._special(START_OF_TURN)
-        self.end_of_turn_id = self._special(END_OF_TURN)
+        self.end_of_text_id = self._special(end_of_text)
         pad = backend.token_to_id(PAD)
         self.pad_id = self.end_of_text_id if pad is None else int(pad)
 
@@ -85,11 +85,13 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
-        """From a folder with `tokenizer.json`; one without our turn markers is a ValueError."""
+        """From a folder with `tokenizer.json`; one that ends no text is a ValueError."""
         path = Path(folder) / "tokenizer.json"
         if not path.is_file():
             raise ValueError(f"{folder} has no tokenizer.json; expected a folder with a tokenizer")
-        return cls(tokenizers.Tokenizer.from_file(str(path)))
+        backend = tokenizers.Tokenizer.from_file(str(path))
+        known = backend.token_to_id(END_OF_TEXT) is not None
+        return cls(backend, END_OF_TEXT if known else _end_of_sequence(path.parent))
 
     def save(self, folder: str | Path) -> None:
         """Write tokenizer.json, tokenizer_config.json and chat_template.jinja."""
@@ -100,8 +102,8 @@ class Tokenizer:
             # Not Qwen2Tokenizer: that class would normalise text to NFC, and we keep every byte.
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": None,
-            "eos_token": END_OF_TEXT,
-            "pad_token": PAD if self.backend.token_to_id(PAD) is not None else END_OF_TEXT,
+            "eos_token": self.end_of_text,
+            "pad_token": PAD if self.backend.token_to_id(PAD) is not None else self.end_of_text,
             "clean_up_tokenization_spaces": False,
             "model_input_names": ["input_ids", "attention_mask"],
             "padding_side": "left",
@@ -117,9 +119,19 @@ class Tokenizer:
         return self.backend.get_vocab_size(with_added_tokens=True)
 
     @property
+    def start_of_turn_id(self) -> int:
+        """A ValueError where the tokenizer has no turns of our kind; so the next."""
+        return self._special(START_OF_TURN)
+
+    @property
+    def end_of_turn_id(self) -> int:
+        return self._special(END_OF_TURN)
+
+    @property
     def stop_ids(self) -> list[int]:
-        """Where a reply ends: the end of the turn, or of the text."""
-        return [self.end_of_turn_id, self.end_of_text_id]
+        """Where a reply ends: the end of the turn, if there are turns, or of the text."""
+        turn = self.backend.token_to_id(END_OF_TURN)
+        return [self.end_of_text_id] if turn is None else [int(turn), self.end_of_text_id]
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text; no special token is added or recognised."""
@@ -166,3 +178,17 @@ class Tokenizer:
                 "its special tokens, as in Qwen's ChatML"
             )
         return int(found)
+
+
+def _end_of_sequence(folder: Path) -> str:
+    """The token that another's tokenizer_config.json ends texts with."""
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    token = settings.get("eos_token")
+    found = token.get("content") if isinstance(token, dict) else token
+    if not isinstance(found, str):
+        raise ValueError(
+            f"the tokenizer in {folder} has no {END_OF_TEXT!r}, and no tokenizer_config.json names "
+            "an eos_token: expected one, for documents to end with"
+        )
+    return found

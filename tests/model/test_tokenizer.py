@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
 from transformers import AutoTokenizer
 
 from model import pretrained
-from model.tokenizer import Tokenizer
+from model.pretrained import copy_tokenizer
+from model.tokenizer import SPECIAL_TOKENS, Tokenizer
 from model.transformer import Transformer
 from tests.model.conftest import TEXTS, small_config
 
@@ -118,5 +122,36 @@ def test_save_and_load(tokenizer: Tokenizer, tmp_path: Path) -> None:
         Tokenizer.load(tmp_path / "elsewhere")
     stripped = (tmp_path / "tokenizer.json").read_text().replace("<|im_end|>", "<|finis|>")
     (tmp_path / "tokenizer.json").write_text(stripped)
+    without_turns = Tokenizer.load(tmp_path)
     with pytest.raises(ValueError, match=r"no '<\|im_end\|>'; expected"):
+        without_turns.encode_chat(CHAT)
+
+
+def test_anothers_tokenizer_ends_texts_with_its_own_token_and_has_no_turns(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """As Llama's: enough to train on, not to chat with in our template."""
+    vocabulary = {
+        token: number
+        for token, number in tokenizer.backend.get_vocab().items()
+        if token not in SPECIAL_TOKENS
+    }
+    numbers = {token: i for i, token in enumerate(sorted(vocabulary, key=vocabulary.__getitem__))}
+    theirs = tokenizers.Tokenizer(models.BPE(numbers, []))
+    theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    theirs.decoder = decoders.ByteLevel()
+    theirs.add_special_tokens(["</s>"])
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ValueError, match=r"no '<\|endoftext\|>', and no tokenizer_config.*names"):
         Tokenizer.load(tmp_path)
+    for said in ("</s>", {"content": "</s>", "lstrip": False}):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": said}))
+        found = Tokenizer.load(tmp_path)
+        assert found.stop_ids == [found.end_of_text_id] == [theirs.token_to_id("</s>")]
+        assert found.pad_id == found.end_of_text_id
+        assert found.decode(found.encode("Paris </s>")) == "Paris </s>"
+        with pytest.raises(ValueError, match=r"the tokenizer has no '<\|im_"):
+            found.encode_chat([{"role": "user", "content": "Hello"}])
+    copy_tokenizer(tmp_path, tmp_path / "model")
+    written = json.loads((tmp_path / "model" / "generation_config.json").read_text())
+    assert written["eos_token_id"] == found.stop_ids
