@@ -13,6 +13,7 @@ from model import pretrained
 from model.config import ModelConfig
 from model.tokenizer import Tokenizer
 from model.transformer import Transformer
+from stages.recipe import Recipe, load_recipe
 
 
 def sums(count: int, seed: int) -> list[dict[str, Any]]:
@@ -55,3 +56,17 @@ def write_model(folder: Path, texts: list[str] | None = None, seed: int = 0) -> 
     tokenizer.save(folder)
     pretrained.save(Transformer(config), folder)
     return folder
+
+
+def recipe_from(start: str, folder: Path, vocabulary: int = 260, **base: Any) -> Recipe:
+    """A recipe whose pretraining goes on from an imported model."""
+    stages = {
+        "crawl": {"stage": "examples", "what": "crawl"},
+        "corpus": {"stage": "corpus", "crawls": ["crawl"]},
+        "tokenizer": {"stage": "tokenizer", "corpus": "corpus", "vocabulary_size": vocabulary},
+        "tokens": {"stage": "tokens", "corpus": "corpus", "tokenizer": "tokenizer"},
+        "base": {"stage": "pretrain", "tokens": "tokens", "start": start, "steps": 30, **base},
+    }
+    file = folder / "recipe.yaml"
+    file.write_text(json.dumps({"name": "r", "stages": stages}))  # JSON is YAML
+    return load_recipe(str(file))

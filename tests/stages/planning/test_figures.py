@@ -18,7 +18,7 @@ from stages.planning import check_shapes, plan_figures
 from stages.planning.machine import Machine, planned_machine
 from stages.planning.run_shape import RunShape
 from stages.recipe import Recipe, load_recipe
-from tests.stages.small import write_model
+from tests.stages.small import recipe_from, write_model
 
 LAPTOP = Machine(
     name="laptop", products=1e11, attention=5e10, bandwidth=1e10, streaming=1e10, memory=8e9,
@@ -115,10 +115,7 @@ def test_a_run_that_goes_on_from_an_imported_model_is_planned_for_its_shape(
     tmp_path: Path,
 ) -> None:
     import_artifact(LocalStore(tmp_path / "store"), write_model(tmp_path / "model"), "llama")
-    changes = ["base.start=llama", "base.model=null", "tokenizer.vocabulary_size=300"]
-    figures = figures_of(
-        load_recipe("nano", [f"stages.{change}" for change in changes]), tmp_path / "store"
-    )
+    figures = figures_of(recipe_from("llama", tmp_path), tmp_path / "store")
     assert figures["parameters"] == pretrained.read_config(tmp_path / "model").parameters()
 
 
