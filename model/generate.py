@@ -254,7 +254,7 @@ def _check(
         raise ValueError("a prompt is empty; expected at least one token to continue")
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens is {max_new_tokens}; expected at least 1")
-    if temperature < 0:
+    if not temperature >= 0:
         raise ValueError(f"temperature is {temperature}; expected 0 (greedy) or more")
     if top_k < 0 or not 0 < top_p <= 1:
         raise ValueError(f"top_k is {top_k}, top_p {top_p}; expected top_k >= 0, 0 < top_p <= 1")

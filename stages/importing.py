@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cluster.artifact import Artifact, canonical_hash, content_id, file_sha256, files_of
@@ -21,6 +21,7 @@ from stages.pipeline import code_version
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 EXAMPLES = {"messages": "conversations", "chosen": "preferences", "solution": "problems"}
 """The key that tells what a JSONL file holds."""
+WEIGHTS_INDEX = "model.safetensors.index.json"
 MODEL_FILES = ("config.json", "generation_config.json", "special_tokens_map.json")
 
 
@@ -101,9 +102,37 @@ def _copy_model(source: Path, folder: Path) -> str:
         ModelConfig.from_hugging_face(config)
     except (ValueError, AttributeError) as error:
         raise UserError(f"{source}: {error}") from error
-    keep = {*TOKENIZER_FILES, *MODEL_FILES, *weights, "model.safetensors.index.json"}
+    _check_weights(source, weights)
+    keep = {*TOKENIZER_FILES, *MODEL_FILES, *weights, WEIGHTS_INDEX}
     _take(source, folder, lambda name: name in keep)
     return "checkpoint"
+
+
+def _check_weights(source: Path, weights: Sequence[str]) -> None:
+    """Refuse a folder of which a shard is lost or cut short."""
+    from safetensors import safe_open
+
+    index = source / WEIGHTS_INDEX
+    if index.is_file():
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"{index} does not say which file holds which weight: {error}"
+            ) from error
+        if lost := sorted(named - set(weights)):
+            raise UserError(
+                f"{source} lacks {', '.join(lost)}, of {len(named)} files that {WEIGHTS_INDEX} "
+                "names: fetch the whole model"
+            )
+    for name in weights:
+        try:
+            with safe_open(source / name, framework="np"):
+                pass
+        except Exception as error:  # safetensors has its own exception, and files fail in many ways
+            raise UserError(
+                f"{source / name} cannot be read as safetensors: {error}; fetch it again"
+            ) from error
 
 
 def _take(source: Path, folder: Path, wanted: Callable[[str], bool]) -> None:

@@ -155,6 +155,8 @@ def test_bad_requests_say_found_and_expected(model: Transformer) -> None:
         generate(model, [[1]], max_new_tokens=0)
     with pytest.raises(ValueError, match=r"temperature is -1.0; expected 0"):
         generate(model, [[1]], max_new_tokens=1, temperature=-1.0)
+    with pytest.raises(ValueError, match="temperature is nan; expected 0"):
+        generate(model, [[1]], max_new_tokens=1, temperature=float("nan"))
     with pytest.raises(ValueError, match="top_p 0"):
         generate(model, [[1]], max_new_tokens=1, top_p=0)
     with pytest.raises(ValueError, match="2 seeds for 1 prompts"):

@@ -38,3 +38,23 @@ def test_another_kind_of_model_is_named(tmp_path: Path) -> None:
     source = folder(tmp_path / "bert", {"model_type": "bert", "architectures": ["BertModel"]})
     with pytest.raises(UserError, match="bert"):
         import_artifact(LocalStore(tmp_path / "store"), source, "start")
+
+
+def test_pickled_lost_and_broken_weights_are_refused(tmp_path: Path) -> None:
+    store, source = LocalStore(tmp_path / "store"), folder(tmp_path / "llama", LLAMA)
+    whole = (source / "model.safetensors").read_bytes()
+    (source / "model.safetensors").write_bytes(whole[:-1])
+    with pytest.raises(UserError, match=r"model\.safetensors cannot be read as safetensors"):
+        import_artifact(store, source, "start")
+    (source / "model.safetensors").rename(source / "model-00001-of-00002.safetensors")
+    files = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    index = source / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": files}))
+    with pytest.raises(UserError, match=r"lacks model-00002-of-00002\.safetensors, of 2 files"):
+        import_artifact(store, source, "start")
+    index.write_text("[]")
+    with pytest.raises(UserError, match=r"index\.json does not say which file holds which"):
+        import_artifact(store, source, "start")
+    (source / "model-00001-of-00002.safetensors").rename(source / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"pickled weights \(\*\.bin\) are not read"):
+        import_artifact(store, source, "start")
