@@ -116,7 +116,7 @@ def _check_weights(source: Path, weights: Sequence[str]) -> None:
     if index.is_file():
         try:
             named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{index} does not say which file holds which weight: {error}"
             ) from error
