@@ -76,7 +76,7 @@ def test_vllm_says_what_we_say(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.xfail(
-    reason="vLLM 0.32's latent attention on a processor departs from transformers', and from itself",
+    reason="vLLM 0.32's latent attention on a processor departs from transformers'",
     strict=True,
 )
 def test_vllm_says_what_we_say_of_latents(tmp_path: Path) -> None:
