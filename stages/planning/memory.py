@@ -152,9 +152,7 @@ def logit_bytes(run: RunShape) -> float:
 
 def buffer_bytes(run: RunShape) -> float:
     """What gradients are gathered in on their way to other workers, and ZeRO 3's whole weights."""
-    if run.replicas == 1:
-        return 0.0
-    held = 4.0 * min(BUCKET_NUMBERS, run.held)
+    held = 0.0 if run.replicas == 1 else 4.0 * min(BUCKET_NUMBERS, run.held)
     if run.config.parallel.zero == 3:  # what is fetched ahead or kept, and the layer at work
         held += 4.0 * min(run.held, LIVE_NUMBERS + run.matrices / run.layers)
     return held
