@@ -20,6 +20,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -181,7 +182,8 @@ def _start(cpus: int, marker: str) -> None:
                 configure_logging=False,
                 _temp_dir=str(folder()),
             )
-            ray._private.worker._global_node.kill_log_monitor(check_alive=False)  # nobody listens
+            node: Any = ray._private.worker._global_node
+            node.kill_log_monitor(check_alive=False)  # nobody listens
             return
         except Exception as error:  # Ray has no class of its own for this
             if not more or "timed out during startup" not in str(error):
