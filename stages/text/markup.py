@@ -22,7 +22,7 @@ _NUMBER = re.compile(
 )
 _BETWEEN = r"(?:\s|</?(?:span|a|b|i|br|div|code)\b[^<>]*>)"
 _GUTTER = re.compile(
-    rf"(<td\b[^<>]*>(?:\s|<div\b[^<>]*>)*<pre\b[^<>]*>){_BETWEEN}*1(?:{_BETWEEN}+\d+)*"
+    rf"(<td\b[^<>]*>(?:\s|<div\b[^<>]*>)*<pre\b[^<>]*>){_BETWEEN}*1(?:{_BETWEEN}+\d+)+"
     rf"{_BETWEEN}*(?=</pre)",
     re.I,
 )

@@ -52,9 +52,9 @@ _ANNOUNCED = re.compile(
     r"(?:\b(?:phones?|tel(?! aviv)|telephone|mobile|cell|cellphone|fax|whatsapp|hotline|call|dial"
     r"|text|ring|reach|messages?|answering|voicemail|contact|sms|(?:desk|office|home|work)\s?:"
     r"|tél|t[ée]l[ée]phone|tel[ée]fon[eoa]?s?|telefoon|telp|telepon|portable|m[óo]vil|celulare?"
-    r"|cellulare|handy|mobil(?:e[lr]?|n[ií]|telefon)?|gsm|hp|appele[rz]|joindre|anrufen|ll[aá]m[ae]\w*"
-    r"|ligue|chiam\w+|bel|zadzwoń|тел|телефон\w*|моб\w*|звон\w+|điện thoại|هاتف|جوال|טלפון|โทร\w*"
-    r"|फ़?ोन)"
+    r"|cellulare|handy|mobil(?:e[lr]?|n[ií]|telefon)?|appele[rz]|joindre|anrufen|ll[aá]m[ae]\w*"
+    r"|ligue para|chiam\w+|bel ons|zadzwoń|тел|телефон\w*|моб\w*|звон\w+|điện thoại|هاتف|جوال"
+    r"|טלפון|โทร\w*|फोन)"
     r"(?![^\W\d_])(?:\.?\s?(?:nos?|nr|num)\b)?\.?[^\d\n.!?]{0,24}\s*"
     r"|(?:电话|手机|联系方式|传真|致电|拨打|热线|座机|客服|微信|號碼|電話|手機|傳真|携帯|전화|휴대폰|연락처)"
     r"(?![^\d\n]{0,4}[价價年])[^\d\n。]{0,8}\s*)$",

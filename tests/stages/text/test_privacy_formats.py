@@ -73,6 +73,7 @@ en|password=/usr/share/dict/american-english-2020; password: "{{ vault_password_
 en|the interval (0.12345, 0.67890), the point (12.34567, 45.67890)
 en|invoice no. 0123-456-789; Call of Duty 2003-2020; passport to success: 12345678 copies
 de|Achse: 0 18 36 54 72 90, Losnummer 0123 4567
+en|GSM 900 1800 1900, HP 537627-001 and Ligue 1 2023-2024
 zh|手机价格 3999-4999 元
 en|https://user@example.com/path
 """
