@@ -53,7 +53,7 @@ _BOILERPLATE = [
 ]
 _AROUND = ["nav", "footer", "aside", "form"]
 _PRUNED = [
-    "//noscript", "//button",
+    "//button",
     "//div[contains(@id, 'consent') or contains(@class, 'consent')][not(.//h1 or .//article)]",
     "//*[contains(@class, 'mw-editsection') or contains(@class, 'navbox')]",
 ]  # fmt: skip
