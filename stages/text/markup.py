@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import cast
 
 from resiliparse.parse.html import ElementNode, HTMLTree
 
@@ -103,7 +104,7 @@ def _children(element: ElementNode) -> Iterator[ElementNode]:
 
 
 def _wrap(tree: HTMLTree, element: ElementNode) -> None:
-    boxes = [tree.create_element("div") for _ in range(_NAVIGATION_DEPTH)]
+    boxes = [cast(ElementNode, tree.create_element("div")) for _ in range(_NAVIGATION_DEPTH)]
     element.replace_with(boxes[0])
     for outer, inner in pairwise([*boxes, element]):
         outer.append_child(inner)
