@@ -156,6 +156,7 @@ def _by_trafilatura(html: str) -> str:
 
     if markup.has_code(html):
         html = markup.code_as_words(html)
+    html = markup.definitions_as_sections(html)
     text = trafilatura.extract(html, include_comments=False, prune_xpath=_PRUNED)
     return markup.words_as_code(text or "")
 

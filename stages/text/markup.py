@@ -2,8 +2,9 @@
 
 Resiliparse passes over any list that lies near the root, takes an element by its class for
 boilerplate though it holds the page, and indents a code block's first line alone inside a list.
-Trafilatura drops the empty lines of code, and its line breaks where they are elements. Highlighters
-number lines beside the code. Each function mends one of these and leaves all else as it is.
+Trafilatura drops the empty lines of code, its line breaks where they are elements, and tables in
+lists of definitions. Highlighters number lines beside the code. Each function mends one of these
+and leaves all else as it is.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _GUTTER = re.compile(
     rf"{_BETWEEN}*(?=</pre)",
     re.I,
 )
+_DEFINITION = re.compile(r"<(/?)d[ld]\b", re.I)
+_TERM = re.compile(r"<(/?)dt\b", re.I)
 _LINE_END = re.compile(r"(?:(?:<br\s*/?>)?</(?:div|li|tr|p)\s*>|<br\s*/?>)\n?", re.I)
 _TAG = re.compile(r"<[^<>]*>")
 _SPACES = re.compile(r"^ +|(?<= ) +")
@@ -68,6 +71,13 @@ def _as_words(code: str) -> str:
         _SPACES.sub(lambda run: _SPACE * len(run[0]), line.expandtabs(4).rstrip()) for line in lines
     )
     return _NEWLINE + _NEWLINE.join(marked) + _NEWLINE
+
+
+def definitions_as_sections(html: str) -> str:
+    """Lists of definitions that may hold tables, of which trafilatura would make running text."""
+    if "<table" not in html:
+        return html
+    return _TERM.sub(r"<\1p", _DEFINITION.sub(r"<\1div", html))
 
 
 def words_as_code(text: str) -> str:

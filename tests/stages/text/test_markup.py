@@ -45,6 +45,14 @@ def test_code_keeps_its_lines_however_it_is_marked_up(how: str, extractor: str) 
     assert not any(line.strip("| \t").isdigit() for line in text.splitlines())
 
 
+@pytest.mark.parametrize("extractor", EXTRACTORS)
+def test_tables_in_definitions_keep_their_rows(extractor: str) -> None:
+    rows = "<tr><th>Name</th><th>Age</th></tr><tr><td>Ann</td><td>31</td></tr>"
+    page = _page(f"<dl><dt>People</dt><dd><p>Some.</p><table>{rows}</table></dd></dl>")
+    found = [line for line in extract_main_text(page, extractor).splitlines() if "Ann" in line]
+    assert len(found) == 1 and "31" in found[0] and "Name" not in found[0]
+
+
 @pytest.mark.parametrize(
     "around", ["<body>{}</body>", "<body><main>{}</main></body>", "<body><div><div>{}</div></div>"]
 )
