@@ -69,7 +69,7 @@ def fingerprint(config: Config) -> Any:
 STAGE = Stage(
     name="corpus",
     kind="corpus",
-    version=4,
+    version=5,
     config=Config,
     entry="stages.corpus.run:run",
     fingerprint=fingerprint,

@@ -34,15 +34,19 @@ _BROWSER = {
     "big5": "big5hkscs",
     "shift_jis": "cp932",
     "euc_kr": "cp949",
+    "koi8-r": "koi8-u",
 }
 _EAST_ASIAN = ("gb18030", "big5hkscs", "euc_jp", "cp932", "cp949")
 _WIDE = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
 _MAX_ERROR_SHARE = 0.005
 _MIN_FREQUENT_SHARE = 0.12
+_SURE_SHARE = 0.25
+_WRITTEN = 0.7
 _MIN_HIGH_BYTES = 12
 _LABEL_MARGIN = 0.1
 _RICH_HIGH_BYTES = 60
 _SAMPLE_BYTES = 16_384
+_JAPANESE_ESCAPE = re.compile(rb"\x1b\$[@B]")
 _HIGH = re.compile(rb"[\x80-\xff]")
 _MARKUP = re.compile(rb"<(script|style)\b.*?</\1|<[^>]*>", re.S | re.I)
 _FREQUENT = frozenset(
@@ -121,6 +125,8 @@ def _by_form(body: bytes, labels: list[str]) -> tuple[str, str] | None:
         escapes = label.startswith("iso2022") and b"\x1b" in body
         if (wide or escapes) and (text := _try(body, label)) is not None:
             return text, label
+    if _JAPANESE_ESCAPE.search(body) and (text := _try(body, "iso2022_jp")) is not None:
+        return text, "iso2022_jp"
     text = _try(body, "utf-8")
     if text is None:
         return None
@@ -146,10 +152,12 @@ def _east_asian(sample: bytes, labels: list[str]) -> str | None:
     """
     high = len(_HIGH.findall(sample))
     claimed = next((label for label in labels if label in _EAST_ASIAN), None)
-    if high < _MIN_HIGH_BYTES:
+    if high < _MIN_HIGH_BYTES and _looks_written(sample, "cp1252") <= _WRITTEN:
         return claimed if claimed and _replaced_share(sample, claimed) <= 0.1 else None
     shares = {codec: _frequent_share(sample, codec) for codec in _EAST_ASIAN}
     best = max(shares, key=lambda codec: shares[codec])
+    if shares[best] < _SURE_SHARE and _looks_written(sample, "cp1252") > _WRITTEN:
+        return None  # words of letters with accents, whatever the label says
     if claimed and shares[claimed] >= 0.9 * shares[best] and _replaced_share(sample, claimed) < 0.1:
         return claimed
     return best if shares[best] >= _MIN_FREQUENT_SHARE else None
@@ -213,7 +221,7 @@ def _looks_written(sample: bytes, codec: str) -> float:
 
 
 def _last_resort(body: bytes, labels: list[str]) -> tuple[str, str]:
-    for codec in (*labels, "gb18030", "cp1252"):
+    for codec in (*labels, "cp1250", "gb18030", "cp1252"):
         if (text := _try(body, codec)) is not None:
             return text, codec
     return body.decode("utf-8", "replace"), "utf-8"

@@ -1,12 +1,12 @@
 """Finding evaluation questions in training text: exactly, and nearly.
 
 Texts are compared as tokens: words in lower case, numbers, and single Han, kana or hangul
-characters; punctuation, case and space do not count. What tells a question from the training
-questions of its kind are its own trigrams: those that no training question has. A document is
-contaminated by an evaluation text when
+characters; punctuation (also between a number's thousands), case, width and space do not count.
+What tells a question from the training questions of its kind are its own trigrams: those that no
+training question has. A document is contaminated by an evaluation text when
 
-* exact: it contains the whole of it; of a text of `LONG_TOKENS` tokens or more any run of
-  `EXACT_TOKENS` (13, as GPT-3 did) is enough, if one of the text's own trigrams is in it;
+* exact: it contains the whole of it; of a text of `LONG_WORDS` words or more any run of
+  `EXACT_WORDS` (13, as GPT-3 did) is enough, if one of the text's own trigrams is in it;
 * near: around one of them, a stretch as long as the text holds at least `NEAR_SHARE` of all its
   trigrams and of its own ones, and all of its numbers in their order. A text of fewer than
   `NEAR_WORDS` words with fewer than two numbers is only looked for exactly: one word more or less
@@ -22,13 +22,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-EXACT_TOKENS = 13
-LONG_TOKENS = 2 * EXACT_TOKENS
+EXACT_WORDS = 13
+LONG_WORDS = 2 * EXACT_WORDS
 NEAR_SHARE = 0.7
 MIN_TOKENS = 5
 NEAR_WORDS = 14
@@ -37,6 +38,8 @@ _CHARACTERS_PER_WORD = 1.6  # of Chinese: jieba's words in running text
 _TOKEN = re.compile(
     r"\d+|[\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
 )
+
+_THOUSANDS = re.compile(r"(?<=\d)[, ](?=\d{3}(?!\d))")
 
 Gram = tuple[str, ...]
 
@@ -54,7 +57,7 @@ def tokens(text: str) -> list[str]:
     """What is compared: words in lower case, numbers, single characters of scripts without
     spaces.
     """
-    return _TOKEN.findall(text.lower())
+    return _TOKEN.findall(_THOUSANDS.sub("", unicodedata.normalize("NFKC", text).lower()))
 
 
 def _trigrams(sequence: Sequence[str]) -> Iterable[Gram]:
@@ -130,13 +133,16 @@ class Decontaminator:
 
 
 def _is_exact(text: list[str], sequence: list[str], start: int) -> bool:
-    """The whole text at `start`, or of a long text a run of EXACT_TOKENS equal tokens there."""
-    if len(text) < LONG_TOKENS:
+    """The whole text at `start`, or of a long text a run of EXACT_WORDS equal words there."""
+    if _words(text) < LONG_WORDS:
         return start >= 0 and sequence[start : start + len(text)] == text
-    run = 0
+    run: list[str] = []
     for at in range(max(0, -start), min(len(text), len(sequence) - start)):
-        run = run + 1 if text[at] == sequence[start + at] else 0
-        if run == EXACT_TOKENS:
+        if text[at] != sequence[start + at]:
+            run.clear()
+            continue
+        run.append(text[at])
+        if len(run) >= EXACT_WORDS and _words(run) >= EXACT_WORDS:
             return True
     return False
 
@@ -172,7 +178,7 @@ def certificate(
         "texts_sha256": digest,
         "not_searched": decontaminator.not_searched,
         "method": {
-            "exact_tokens": EXACT_TOKENS,
+            "exact_words": EXACT_WORDS,
             "near_share_of_trigrams": NEAR_SHARE,
             "near_numbers": "all, in order",
             "templates": "trigrams of training questions",

@@ -3,8 +3,9 @@
 Both keep code blocks line by line with their indentation, and tables a row a line: cells lie
 between tabs with resiliparse, between bars with trafilatura. Resiliparse costs a fifth of
 trafilatura's time and lets more boilerplate through, though less than by itself: elements named
-after what they hold (newsletters, authors, cookies) go, and so do the labels behind the last
-sentence; and where it takes the whole page for boilerplate, the page's prose is the text.
+after what they hold (newsletters, authors, cookies) go, unless they hold the page, and so do the
+labels behind the last sentence; and where it takes the whole page for boilerplate, the page's prose
+is the text.
 `python -m tests.bench extract` prints how well each does.
 """
 
@@ -14,6 +15,9 @@ import re
 import unicodedata
 
 from resiliparse.extract.html2text import extract_plain_text
+from resiliparse.parse.html import HTMLTree
+
+from stages.text import markup
 
 MAX_DEPTH = 1000
 """Elements in one another. The extractors' time grows with the square of the depth, and no page
@@ -35,9 +39,12 @@ _ENDS = {
 }
 _NAMED_CLASSES = (
     "related", "footer", "byline", "author", "newsletter", "subscri", "cookie", "breadcrumb",
-    "copyright", "popup", "modal", "overlay", "noprint", "no-print",
+    "copyright", "popup", "modal", "overlay", "noprint", "no-print", "consent", "mw-editsection",
+    "navbox",
 )  # fmt: skip
-_NAMED_IDS = ("newsletter", "cookie-", "cookie_", "footer", "breadcrumb", "popup", "modal")
+_NAMED_IDS = (
+    "newsletter", "cookie-", "cookie_", "footer", "breadcrumb", "popup", "modal", "consent",
+)  # fmt: skip
 """Fewer: the ids of a manual's sections are words of its subject."""
 _NOT_WHOLE = ":not(body):not(article):not(main)"
 _BOILERPLATE = [
@@ -45,8 +52,16 @@ _BOILERPLATE = [
     *(f"[id*={name}]{_NOT_WHOLE}" for name in _NAMED_IDS),
 ]
 _AROUND = ["nav", "footer", "aside", "form"]
+_PRUNED = [
+    "//button",
+    "//div[contains(@id, 'consent') or contains(@class, 'consent')][not(.//h1 or .//article)]",
+    "//*[contains(@class, 'mw-editsection') or contains(@class, 'navbox')]",
+]  # fmt: skip
+"""What trafilatura leaves in pages that it takes as a whole."""
 _FEW_CHARS = 400
 """With less than this, a page is looked at again."""
+_LITTLE = 0.33
+"""With less than this share of its characters left, a page's names are looked at again."""
 _PROSE_CHARS = 60
 _LABEL_CHARS = 100
 """A line from the one length on may be prose, and below the other may be a label."""
@@ -57,8 +72,6 @@ _PARAGRAPH_CELL = re.compile(
     re.S | re.I,
 )
 """A cell whose content is one paragraph, which would become a line of its own."""
-_DEFINITION = re.compile(r"<(/?)d[ld]\b", re.I)
-_TERM = re.compile(r"<(/?)dt\b", re.I)
 _LISTED = re.compile(r"\s*(?:[•*-]|\d+\.)\s|[^\t]+\t")
 """An item of a list, or a row of a table."""
 
@@ -79,23 +92,32 @@ def extract_main_text(html: str, extractor: str = "resiliparse") -> str:
         html = _SURROGATES.sub("", html)
     _check_depth(html)
     html = _PARAGRAPH_CELL.sub(r"\1\3", html)
+    if markup.has_code(html):
+        html = markup.without_line_numbers(html)
     return _by_trafilatura(html) if extractor == "trafilatura" else _by_resiliparse(html)
 
 
 def _by_resiliparse(html: str) -> str:
-    text = _plain_text(html, _BOILERPLATE, main_content=True)
+    code = markup.has_code(html)
+    tree = HTMLTree.parse(markup.code_on_its_own_line(html) if code else html)
+    markup.move_lists_down(tree)
+    text = _plain_text(tree, _BOILERPLATE)
+    shown = tree.body.inner_text if tree.body is not None else ""
+    little = len(text) < _LITTLE * len(shown)
+    if little and markup.unname_frame(tree, _NAMED_CLASSES, _NAMED_IDS, most_chars=len(text)):
+        whole = _plain_text(tree, _BOILERPLATE)
+        if len(_prose(whole)) > 2 * len(_prose(text)):  # the name was that of the page's frame
+            text = whole
     if len(text) < _FEW_CHARS:
-        prose = _prose(_plain_text(html, [*_AROUND, *_BOILERPLATE], main_content=False))
+        prose = _prose(_plain_text(tree, [*_AROUND, *_BOILERPLATE], main_content=False))
         if len(prose) > max(_FEW_CHARS, 2 * len(text)):
             return prose
-    if "<pre" in html or "<PRE" in html:  # the last lines of code look like labels
-        return text
-    return _without_labels_at_the_end(text)
+    return text if code else _without_labels_at_the_end(text)  # code's last lines look like labels
 
 
-def _plain_text(html: str, skipped: list[str], main_content: bool) -> str:
+def _plain_text(tree: HTMLTree, skipped: list[str], main_content: bool = True) -> str:
     return extract_plain_text(
-        html,
+        tree,
         preserve_formatting=True,
         main_content=main_content,
         list_bullets=True,
@@ -132,9 +154,11 @@ def _without_labels_at_the_end(text: str) -> str:
 def _by_trafilatura(html: str) -> str:
     import trafilatura  # seconds to import, and few need it
 
-    if "<pre" in html:  # in a list of definitions it would lose its line breaks
-        html = _TERM.sub(r"<\1p", _DEFINITION.sub(r"<\1div", html))
-    return trafilatura.extract(html, include_comments=False, include_tables=True) or ""
+    if markup.has_code(html):
+        html = markup.code_as_words(html)
+    html = markup.definitions_as_sections(html)
+    text = trafilatura.extract(html, include_comments=False, prune_xpath=_PRUNED)
+    return markup.words_as_code(text or "")
 
 
 def _check_depth(html: str) -> None:

@@ -15,6 +15,7 @@ from backports import zstd
 from fastwarc.stream_io import BrotliReader
 
 _MAX_CODINGS = 3
+_GZIP = b"\x1f\x8b\x08"
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 
@@ -71,6 +72,8 @@ def decode_content(response: Response, limit: int) -> bytes:
     body = _unchunk(response.body) if response.chunked else response.body
     codings = [c.strip() for c in response.content_coding.split(",")]
     codings = [c for c in codings if c not in ("", "identity", "none", "utf-8", "8bit")]
+    if not codings and body.startswith(_GZIP):  # sent as it lay on the disk
+        codings = ["gzip"]
     if len(codings) > _MAX_CODINGS:
         raise ValueError(f"{len(codings)} content codings, one in another")
     for coding in reversed(codings):

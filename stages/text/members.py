@@ -21,6 +21,7 @@ from backports import zstd
 _CHUNK = 1 << 16
 _OUT = 1 << 18
 _ERRORS = (zlib.error, zstd.ZstdError, lzma.LZMAError, RuntimeError, EOFError, ValueError, OSError)
+_PADDING = b"\0\r\n"  # what some writers put between members
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_DICTIONARY = b"\x5d\x2a\x4d\x18"  # the .warc.zst specification keeps a dictionary in front
 
@@ -132,9 +133,9 @@ class Members:
         return False
 
     def _begin_member(self) -> bool:
-        self._input = self._input.lstrip(b"\0")  # some writers pad
+        self._input = self._input.lstrip(_PADDING)
         while len(self._input) < 8 and self._more_input():
-            self._input = self._input.lstrip(b"\0")
+            self._input = self._input.lstrip(_PADDING)
         if not self._input:
             self._ended = True
             return False

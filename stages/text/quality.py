@@ -13,9 +13,10 @@ and longer words. Chinese differs where the defaults measure English (every chan
   reason (FineWeb-2 has no such rule either): manuals show configuration;
 * five words are 8 characters, a third of what they are in English, so an ordinary term of the
   subject is an n-gram: about twice as many may be repeated;
-* a line of 10 characters is a short one instead of 30, and repeated lines may make up 20 % of the
-  page instead of 1 % (a heading that also stands in the contents weighs more where a page has
-  fewer characters).
+* lines may be short, as in FineWeb-2 (verse and dialogue are); one in 17 need end a sentence
+  instead of one in 8 (code stands between the sentences of a lesson); and repeated lines may make
+  up 20 % of the page instead of 1 % (a heading that also stands in the contents weighs more where
+  a page has fewer characters).
 
 The other languages that are written without spaces get the same where it holds for them.
 
@@ -82,7 +83,7 @@ _WITHOUT_SPACES: dict[str, dict[str, Any]] = {
         "min_num_sentences": 3,
         "filter_curly_bracket": False,
     },
-    "fineweb": {"short_line_length": 10, "char_duplicates_ratio": 0.2},
+    "fineweb": {"short_line_thr": 1.0, "line_punct_thr": 0.06, "char_duplicates_ratio": 0.2},
 }
 WITHOUT_SPACES = frozenset({"zh", "ja", "th", "km", "lo", "my", "bo"})
 _LEAST_STOP_WORDS = 20  # a shorter list says too little about a page

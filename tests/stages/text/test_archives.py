@@ -45,6 +45,28 @@ def test_a_damaged_gzip_member_costs_one_record(tmp_path: Path) -> None:
     assert damaged and all(len(members[0]) <= r.offset <= len(b"".join(members)) for r in damaged)
 
 
+def test_line_ends_between_members_are_no_damage(tmp_path: Path) -> None:
+    members = [gzip.compress(record(f"http://a.org/{n}", b"<p>t</p>")) for n in range(3)]
+    path = tmp_path / "a.warc.gz"
+    path.write_bytes(members[0] + b"\n" + members[1] + b"\r\n\r\n" + members[2])
+    found = read_archive(path)
+    assert [type(r) for r in found] == [Page] * 3
+    assert [r.offset for r in found] == [0, len(members[0]) + 1, sum(map(len, members[:2])) + 5]
+
+
+def test_a_gzip_body_that_no_header_tells_is_unpacked(tmp_path: Path) -> None:
+    path = write_warc(
+        tmp_path / "a.warc.gz",
+        [
+            record("http://a.org/1", gzip.compress(b"<p>text</p>")),
+            record("http://a.org/2", gzip.compress(b"<p>text</p>" * 99)[:-20]),
+        ],
+    )
+    whole, cut = read_archive(path)
+    assert isinstance(whole, Page) and whole.body == b"<p>text</p>"
+    assert isinstance(cut, Damaged) and cut.reason == "bad_content_coding"
+
+
 def test_statuses_and_types_are_skipped_with_their_reason(tmp_path: Path) -> None:
     path = write_warc(
         tmp_path / "a.warc.gz",

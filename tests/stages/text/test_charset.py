@@ -91,6 +91,25 @@ def test_text_comes_out_whatever_is_told(text: str, codec: str, told: str) -> No
     assert decode(text.encode(codec), declared)[0] == text
 
 
+GERMAN = "Der Hafen ist für die Stadt wichtig, während Fischer früh die Größe der Bäche prüfen. "
+UKRAINIAN = "У місті відкрилася нова бібліотека, її ґанок і євроремонт бачать усі. " * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "codec", "told"),
+    [
+        (GERMAN, "cp1252", "gb2312"),
+        (GERMAN * 4, "cp1252", "gb2312"),
+        (UKRAINIAN, "koi8-u", "utf-8"),
+        (JAPANESE, "iso2022_jp", None),
+        (JAPANESE, "iso2022_jp", "iso-8859-1"),
+        (CHINESE[:12], "gb18030", "gb2312"),
+    ],
+)
+def test_marks_and_words_tell_more_than_labels(text: str, codec: str, told: str | None) -> None:
+    assert decode(f"<p>{text}</p>".encode(codec), told)[0] == f"<p>{text}</p>"
+
+
 def test_meta_element_is_believed() -> None:
     page = f'<html><head><meta charset="gb2312"></head><body>{CHINESE}</body></html>'
     assert CHINESE in decode(page.encode("gb18030"))[0]

@@ -31,6 +31,24 @@ def test_a_leak_is_found_whatever_its_case_and_punctuation() -> None:
         assert hit is not None and hit.how == "exact" and QUESTIONS[hit.text] == question
 
 
+def test_width_and_signs_in_numbers_do_not_hide_a_leak() -> None:
+    question = "Weng earns $1,200.50 an hour and works 3 hours. How much does she earn in all?"
+    search = Decontaminator([question])
+    for written in ("1200.50", "1 200.50", "\uff11\uff0c\uff12\uff10\uff10.50"):
+        hit = search.find(f"Before. {question.replace('1,200.50', written)} After.")
+        assert hit is not None and hit.how == "exact"
+
+
+def test_thirteen_characters_are_no_thirteen_words() -> None:
+    asked = (
+        "下列哪一项不属于计算机的输入设备？键盘 鼠标 打印机 扫描仪 手写板 摄像头 触摸屏 话筒 光笔"
+    )
+    other = "下列哪一项不属于计算机的输出设备？显示器 音箱 绘图仪"
+    search = Decontaminator([asked])
+    assert search.find(asked) is not None and search.find(asked[8:]) is not None
+    assert search.find(other) is None
+
+
 def test_a_changed_word_is_a_near_leak() -> None:
     search = Decontaminator(QUESTIONS, TRAINING)
     page = QUESTIONS[0].replace("market", "shop")

@@ -48,6 +48,46 @@ def test_bad_chinese_pages_are_dropped_whatever_is_bad_about_them() -> None:
     assert sum(kept for _, kept in verdicts) <= 0.05 * len(verdicts), verdicts
 
 
+LESSON = """用 Python 读取文件
+
+本文介绍如何读取文件，并统计每一列的平均值。首先导入模块：
+
+import csv
+with open("data.csv", encoding="utf-8") as f:
+    reader = csv.DictReader(f)
+    for row in reader:
+        print(row["name"], row["age"])
+
+上面的代码逐行读取数据，把每一行变成一个字典，键是表头的名称。接下来计算平均年龄：
+
+ages = [int(row["age"]) for row in rows]
+print(sum(ages) / len(ages))
+
+需要注意的是，如果文件里有空行，程序会报错，因此最好先判断这一行是否为空。另外要加上参数，否则会多出空行。"""
+VERSE = """我是天空里的一片云，
+偶尔投影在你的波心，
+你不必讶异，
+更无须欢喜，
+在转瞬间消灭了踪影。
+
+你我相逢在黑夜的海上，
+你有你的，我有我的，方向；
+你记得也好，
+最好你忘掉，
+在这交会时互放的光亮！"""
+DIALOGUE = """“你今天怎么来晚了？”老师问。
+“路上堵车，”小明低着头说，“我等了半个小时的公交车。”
+“下次早点出门。”
+“好的，老师。”
+同学们都笑了起来。小明走到自己的座位上，拿出书本，开始认真听课。"""
+
+
+@pytest.mark.parametrize("text", [LESSON, VERSE, DIALOGUE])
+def test_chinese_lessons_verse_and_dialogue_are_kept(text: str) -> None:
+    verdict = QualityFilters().verdict(text, "zh")
+    assert (verdict.kept, verdict.filter, verdict.reason) == (True, "", "")
+
+
 def test_good_chinese_pages_of_the_sample_crawl_are_kept() -> None:
     filters = QualityFilters()
     pages = list(sample_pages(40))
