@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import faulthandler
 import json
-import math
 import os
 import socket
 import statistics
@@ -42,7 +41,7 @@ HANG_EXIT = 70
 SLOW_RATIO = 1.5
 SLOW_STEPS = 3
 SLOW_EXCESS_S = 0.05
-NOISE_FACTOR = 4.0
+NOISE_FACTOR = 6.0
 NOISE_STEPS = 64
 FIRST_STEPS = 2
 
@@ -201,10 +200,10 @@ class Stragglers:
     """Names the ranks whose own work takes longer than the others', from times all ranks share.
 
     A rank is slow when for three steps in a row its work took `SLOW_RATIO` times the median of the
-    others', by more than the run's own noise (robust deviation of the logarithm of that ratio) and
-    by more than `SLOW_EXCESS_S`. Each is named once, and again after it had recovered. Ranks fall
-    into `groups` of neighbours with equal work (a pipeline's stages); who is alone in one has
-    nobody to be compared with.
+    others', and more seconds beyond it than `SLOW_EXCESS_S` and than the run's own noise (the
+    robust deviation of that difference). Each is named once, and again after it had recovered.
+    Ranks fall into `groups` of neighbours with equal work (a pipeline's stages); who is alone in
+    one has nobody to be compared with.
     """
 
     def __init__(self, world: int, ratio: float = SLOW_RATIO, groups: int = 1) -> None:
@@ -222,27 +221,27 @@ class Stragglers:
         self._steps += 1
         if self._steps <= FIRST_STEPS or self._size < 2:
             return {}
-        threshold = max(math.log(self.ratio), NOISE_FACTOR * self._deviation())
+        threshold_s = max(SLOW_EXCESS_S, NOISE_FACTOR * self._deviation_s())
         found = {}
         for rank, own in enumerate(seconds):
             first = rank - rank % self._size
             group = seconds[first : first + self._size]
             others = statistics.median([*group[: rank - first], *group[rank - first + 1 :]])
-            ratio = math.log(max(own, 1e-9) / max(others, 1e-9))
-            slow = ratio > threshold and own - others > SLOW_EXCESS_S
+            excess_s = own - others
+            slow = own > self.ratio * others and excess_s > threshold_s
             recent = self._recent[rank]
             recent.append(slow)
             if not slow:
-                self._noise.append(abs(ratio) if ratio < math.log(self.ratio) else ratio)
+                self._noise.append(abs(excess_s))
             if not any(recent):
                 self.named.discard(rank)
             elif len(recent) == SLOW_STEPS and all(recent) and rank not in self.named:
                 self.named.add(rank)
-                found[rank] = math.exp(ratio)
+                found[rank] = own / max(others, 1e-9)
         return found
 
-    def _deviation(self) -> float:
-        """Standard deviation of the log ratios, from their median size."""
-        if len(self._noise) < 2 * len(self._recent):
-            return 0.1
+    def _deviation_s(self) -> float:
+        """Standard deviation of a rank's excess over the others, in seconds, from its median."""
+        if not self._noise:
+            return 0.0
         return 1.4826 * statistics.median(self._noise)
