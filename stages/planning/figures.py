@@ -127,6 +127,9 @@ def storage_figures(run: RunShape) -> dict[str, Any]:
     return {
         "model folder GB": number * 4 / 1e9,
         "checkpoint GB": checkpoint_bytes(run) / 1e9,
+        "host memory GiB per worker while one is written": checkpoint_bytes(run)
+        / run.workers
+        / GIB,
         "KV cache bytes per token": run.model.kv_bytes_per_token(),
     }
 

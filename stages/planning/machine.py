@@ -6,6 +6,7 @@ sizes are timed, each the best of several, on one process with the run's threads
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,13 +100,13 @@ def measured_machine(run: RunShape, clock: Clock = time.perf_counter) -> Machine
         def multiply() -> None:  # forward, and both products of backward
             x @ weight.T, wide @ weight, wide.T @ x
 
-        products = 3 * flops / best_seconds(multiply, clock)
+        products = 3 * flops / usual_seconds(multiply, clock)
         result = Machine(
             name="this processor",
             products=products,
-            attention=scores / best_seconds(attend, clock),
-            bandwidth=12.0 * numbers.numel() / best_seconds(lambda: numbers * numbers, clock),
-            streaming=12.0 * array.numel() / best_seconds(lambda: array.add_(array), clock),
+            attention=scores / usual_seconds(attend, clock),
+            bandwidth=12.0 * numbers.numel() / usual_seconds(lambda: numbers * numbers, clock),
+            streaming=12.0 * array.numel() / usual_seconds(lambda: array.add_(array), clock),
             memory=float(psutil.virtual_memory().total) / max(1, run.workers),
             link=5e9,
             network=1e9,
@@ -118,12 +119,14 @@ def measured_machine(run: RunShape, clock: Clock = time.perf_counter) -> Machine
     return result
 
 
-def best_seconds(work: Callable[[], object], clock: Clock, rounds: int = ROUNDS) -> float:
-    """The shortest of several timed calls, after one to warm up."""
+def usual_seconds(work: Callable[[], object], clock: Clock, rounds: int = ROUNDS) -> float:
+    """The median of several timed calls, after one to warm up: a step is too long to find only the
+    moments when nobody else is at work.
+    """
     work()
     times = []
     for _ in range(rounds):
         begun = clock()
         work()
         times.append(clock() - begun)
-    return min(times)
+    return statistics.median(times)
