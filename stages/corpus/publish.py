@@ -31,6 +31,10 @@ from stages.text.documents import ROW_GROUP, Document, DocumentWriter, read_file
 from stages.text.spans import without_spans, word_places
 
 Dropped = dict[int, tuple[int, str]]
+NOTHING_KEPT = {
+    f"{split}_{unit}": 0 for split in ("train", "heldout") for unit in ("documents", "bytes")
+}
+"""These counts are told of every corpus; those by language only where there are some."""
 
 
 def is_heldout(document_id: str, fraction: float) -> bool:
@@ -57,7 +61,7 @@ class Books:
     """What is added up while units are gone through once: ledger, counts, what truth asks for."""
 
     ledger: Ledger = field(default_factory=Ledger)
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=lambda: Counter(NOTHING_KEPT))
     hits: Counter[str] = field(default_factory=Counter)
     masked: Counter[str] = field(default_factory=Counter)
     outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import uuid
 from pathlib import Path
 
 from tests.sample_texts import GOOD_CHINESE, GOOD_ENGLISH
@@ -22,9 +23,10 @@ def html(text: str, charset: str = "utf-8") -> bytes:
 def record(url: str, body: bytes, status: str = "200 OK", media_type: str = "text/html") -> bytes:
     head = f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\n\r\n".encode()
     block = head + body
+    number = uuid.uuid5(uuid.NAMESPACE_URL, url)  # ids settle what is held out: the same always
     fields = (
         f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: {url}\r\n"
-        f"WARC-Date: 2026-01-01T00:00:00Z\r\nWARC-Record-ID: <urn:uuid:{abs(hash(url)):032x}>\r\n"
+        f"WARC-Date: 2026-01-01T00:00:00Z\r\nWARC-Record-ID: <urn:uuid:{number}>\r\n"
         "Content-Type: application/http; msgtype=response\r\n"
         f"Content-Length: {len(block)}\r\n\r\n"
     )

@@ -143,6 +143,17 @@ def test_the_recipes_own_tokens_are_planned_for(
     assert "the recipe's 100,000 hold more text a token" in figures["extrapolated means"]
 
 
+def test_a_corpus_that_holds_nothing_out_is_planned_from(tmp_path: Path) -> None:
+    crawl = sample_crawl(tmp_path / "crawl")
+    nothing = {**RECIPE["corpus"], "sources": [{"path": str(crawl)}], "heldout_fraction": 0}
+    recipe = recipe_in(tmp_path, crawl, corpus=nothing)
+    store = LocalStore(tmp_path / "runs")
+    with (tmp_path / "log").open("w") as log:
+        run_recipe(recipe, store, Console(file=log))
+    assert manifests(store)["corpus"].metrics["heldout_bytes"] == 0
+    assert any("1T tokens" in name for name in figures_of(recipe, store))
+
+
 def test_without_a_measurement_a_plan_says_how_to_get_one(tmp_path: Path) -> None:
     recipe = recipe_in(tmp_path, tmp_path / "nowhere")
     figures = figures_of(recipe, LocalStore(tmp_path / "empty"))
