@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -26,8 +27,13 @@ def share(step: int, rank: int, world: int = 2) -> Snapshot:
     return snapshot(optimizer, held, {"counts": torch.tensor([step])}, rank, world)
 
 
-def save_for_ever(url: str, staging: Path, rank: int, launch: str, first: int) -> None:
-    """One rank that saves step after step until it is killed."""
+def save_for_ever(
+    url: str, staging: Path, rank: int, launch: str, first: int, environment: dict[str, str]
+) -> None:
+    """One rank that saves step after step until it is killed. It forks from a server that may be
+    older than what the test put into the environment.
+    """
+    os.environ |= environment
     saver = Saver(Folder(url, staging / launch), launch, rank, world=2)
     for step in range(first, first + 100_000):
         saver.save(step, share(step, rank), {})

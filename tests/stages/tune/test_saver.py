@@ -32,7 +32,8 @@ def _kill_while_saving(url: str, staging: Path, kills: int, longest_s: float, se
     for number in range(kills):
         ranks = [
             processes.Process(
-                target=save_for_ever, args=(url, staging, rank, f"{number:08x}", before + 1)
+                target=save_for_ever,
+                args=(url, staging, rank, f"{number:08x}", before + 1, dict(os.environ)),
             )
             for rank in range(2)
         ]
@@ -41,6 +42,7 @@ def _kill_while_saving(url: str, staging: Path, kills: int, longest_s: float, se
         deadline = time.monotonic() + 300
         if number % 4 == 0:  # see to it that there is progress to lose
             while not _newer(url, staging, before) and time.monotonic() < deadline:
+                assert all(process.exitcode is None for process in ranks), "a rank ended by itself"
                 time.sleep(0.02)
         time.sleep(draw.uniform(0.0, longest_s))
         for process in draw.sample(ranks, 2):
