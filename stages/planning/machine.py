@@ -1,7 +1,7 @@
 """How fast a machine really is: from a datasheet and the shares that training reaches, or measured.
 
 A measured machine is this one: a product, an attention and a pass over memory of the run's own
-sizes are timed, each the best of several, on one process with the run's threads.
+sizes are timed, each the median of several, on one process with the run's threads.
 """
 
 from __future__ import annotations
