@@ -13,15 +13,21 @@ from model.transformer import Transformer
 
 
 def accelerate(
-    model: Transformer, *, compiled: bool = True, float8: bool = False, recompute: bool = False
+    model: Transformer,
+    *,
+    compiled: bool = True,
+    float8: bool = False,
+    recompute: bool = False,
+    device: torch.device | None = None,
 ) -> Transformer:
-    """The same model, faster; call it after weights are on their device and before training.
+    """The same model, faster; call it before training.
 
-    `float8` runs the layers' matrix products in 8 bits (not the head's); `recompute` keeps only
-    each layer's input for backward and computes the rest again, trading time for memory.
+    `device` is where it will be trained, if its weights are not there yet. `float8` runs the
+    layers' matrix products in 8 bits (not the head's); `recompute` keeps only each layer's input
+    for backward and computes the rest again, trading time for memory.
     """
     if float8:
-        _check_float8(model)
+        _check_float8(device or model.lm_head.weight.device)
         use_float8(model.model.layers)
     model.model.recompute = recompute
     if compiled:
@@ -31,8 +37,7 @@ def accelerate(
     return model
 
 
-def _check_float8(model: Transformer) -> None:
-    device = model.lm_head.weight.device
+def _check_float8(device: torch.device) -> None:
     if device.type == "cuda" and (found := torch.cuda.get_device_capability(device)) < (8, 9):
         raise ValueError(
             f"{torch.cuda.get_device_name(device)} has compute capability {found[0]}.{found[1]}; "

@@ -15,11 +15,12 @@ from torch.utils.checkpoint import checkpoint
 
 from model.attention import Attention, document_mask, window_mask
 from model.config import ModelConfig
+from model.initial import draw_seed, initial_rows
 from model.kernels import Mask
 from model.kv_cache import KVCache
 from model.latent_attention import LatentAttention
 from model.layers import RMSNorm, SwiGLU
-from model.moe import Experts, MixtureOfExperts, Router
+from model.moe import MixtureOfExperts
 from model.rotary import Rotary, rotary_tables
 
 
@@ -116,14 +117,15 @@ class Transformer(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        seed = draw_seed()
         self.config = config
         self.model = Decoder(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.apply(_initialize)
-        # What writes into the residual stream starts smaller by its number of writers (GPT-2).
-        for name, weight in self.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight", "experts.down_proj")):
-                nn.init.normal_(weight, std=0.02 / (2 * config.num_hidden_layers) ** 0.5)
+        with torch.no_grad():
+            for name, weight in self.named_parameters():
+                if not weight.is_meta:
+                    rows = initial_rows(name, weight.shape, config, seed, 0, len(weight))
+                    weight.copy_(rows)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
@@ -147,10 +149,3 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Logits [rows, length, vocab_size], float32."""
         return self.lm_head(self.hidden(input_ids_bt, document_ids_bt, cache)).float()
-
-
-def _initialize(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding | Router):
-        nn.init.normal_(module.weight, std=0.02)
-    elif isinstance(module, Experts):
-        nn.init.normal_(module.gate_up_proj, std=0.02)

@@ -81,10 +81,12 @@ def shape_of(config: Config, vocabulary: int, start: Artifact | None) -> ModelCo
         place = "model.vocab_size"
     else:
         from model.pretrained import read_config
+        from model.weight_files import WeightFiles
 
         try:
             shape = read_config(start.path)
             config.check_shape(shape.model_dump())
+            WeightFiles(start.path, shape)  # names and shapes; what it cannot read it refuses
         except ValueError as error:
             raise UserError(f"start {start.id}: {error}") from error
         place = f"the vocabulary of start {start.id}"

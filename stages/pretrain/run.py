@@ -17,6 +17,7 @@ from stages.pretrain.loop import train
 from stages.pretrain.tasks import encoded_tasks
 from stages.stage import Context, Inputs, Metrics
 from stages.tune.checkpoint import check_model, check_space, damaged, find_checkpoints
+from stages.tune.fragments import WEIGHT
 from stages.tune.journal import EVENTS, LOG, TENSORBOARD
 from stages.tune.sinks import check_reporting
 
@@ -83,13 +84,10 @@ def _check_checkpoints(config: Config, shape: ModelConfig, root: Folder) -> None
 def _write_model(shape: ModelConfig, inputs: Inputs, context: Context, checkpoints: Folder) -> None:
     """The last checkpoint as a Hugging Face folder, with tokenizer, log and TensorBoard events."""
     from model import pretrained
-    from model.transformer import Transformer
 
     last = find_checkpoints(checkpoints)[-1]
-    model = Transformer(shape)
-    model.load_state_dict(last.weights(), strict=False)
+    pretrained.save_tensors(shape, lambda name: last.whole(name, WEIGHT), context.out)
     checkpoints.forget_all()
-    pretrained.save(model, context.out)
     pretrained.copy_tokenizer(_tokenizer_folder(inputs), context.out)
     for name in (LOG, EVENTS):
         if (context.scratch / name).exists():

@@ -17,10 +17,10 @@ import torch.distributed as dist
 from cluster.board import report
 from cluster.errors import UserError
 from cluster.watch import Stragglers, Watch
-from model import pretrained
 from model.acceleration import accelerate
 from model.config import ModelConfig
 from model.flops import Precision
+from model.hollow import hollow
 from model.moe import BALANCE_RATE, balance_experts
 from model.schedule import learning_rate
 from stages.pretrain import DECAY_FRACTION, Config
@@ -32,6 +32,7 @@ from stages.tune.checkpoint import Checkpoint
 from stages.tune.decoder import Rows, TrainedDecoder
 from stages.tune.engine import client_optimizer, divided, start_engine
 from stages.tune.exchange_clock import ExchangeClock
+from stages.tune.first_weights import FirstWeights
 from stages.tune.fragments import pieces, place_of, whole_shapes
 from stages.tune.guards import Guard, Skip, batch_number
 from stages.tune.journal import Journal
@@ -73,14 +74,14 @@ class Worker:
         torch.manual_seed(job["seed"])
         self.mesh = Mesh.of(config.parallel)
         self.bfloat16 = uses_bfloat16(config.precision, config.parallel.gpu)
-        model = TrainedDecoder(self.shape, config.parallel, self.bfloat16)
-        if job.get("start"):
-            model.load_state_dict(pretrained.load(job["start"]).state_dict())
-        if self.mesh.tensor == self.mesh.pipeline == 1:  # else a device takes its part alone
-            model.to(self.device)
+        start = job.get("start")
+        first = FirstWeights.of_folder(start) if start else FirstWeights.drawn(self.shape)
+        model = hollow(
+            lambda: TrainedDecoder(self.shape, config.parallel, self.bfloat16), self.device
+        )
         self._accelerate(model)
         shapes = whole_shapes(model)
-        module, groups = divided(model, self.mesh)
+        module, groups = divided(model, self.mesh, self.device)
         optimizer = client_optimizer(
             module, config.learning_rate, config.weight_decay, config.optimizer, self.bfloat16
         )
@@ -102,7 +103,7 @@ class Worker:
         self.exchanges = ExchangeClock(self.device)
         self.clock = WorkClock(self.exchanges)
         self.stragglers = Stragglers(self.world, config.watch.slow_ratio, self.mesh.pipeline)
-        self._take_up(self.memory.take_up(self._fits))
+        self._take_up(self.memory.take_up(self._fits, first))
         self.resumed = self.step
 
     def _fits(self, checkpoint: Checkpoint) -> bool:
@@ -116,7 +117,7 @@ class Worker:
         try:
             accelerate(
                 model, compiled=self.config.parallel.compiles, float8=float8,
-                recompute=model.model.recompute,
+                recompute=model.model.recompute, device=self.device,
             )  # fmt: skip
         except ValueError as error:
             raise UserError(f"precision is float8: {error}") from error

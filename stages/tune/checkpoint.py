@@ -103,6 +103,11 @@ class Checkpoint:
         """The optimizer's states that a parameter has."""
         return list(dict.fromkeys(p.kind for p in self.parts("") if p.name == name))
 
+    def numbers(self, name: str) -> Mapping[str, float]:
+        """The optimizer's plain numbers that a parameter has."""
+        found: Mapping[str, float] = self.state["numbers"].get(name, {})
+        return found
+
     def read(self, name: str, kind: str, split: Split | None, start: int, stop: int) -> Tensor:
         """Elements [start, stop) of a parameter's flattened slice, whoever wrote them."""
         parts = [part for part in self.of(name, kind) if part.split == split]

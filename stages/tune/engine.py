@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_
 
 from model.optimizer import Kind, build_optimizer
+from stages.tune.allocation import take_part
 from stages.tune.decoder import TrainedDecoder
 from stages.tune.mesh import Mesh
 from stages.tune.muon import combined, gradient_norm_before_muon, is_muon, muon
@@ -69,18 +70,16 @@ def _zero_section(parallel: Parallel, hidden_size: int, muon: bool) -> dict[str,
     ):
         if place:
             section[part] = {"device": place, "pin_memory": parallel.gpu}
-            if place == "nvme":
-                section[part]["nvme_path"] = parallel.offload_folder
     return section
 
 
-def divided(model: TrainedDecoder, mesh: Mesh) -> tuple[torch.nn.Module, Any]:
+def divided(model: TrainedDecoder, mesh: Mesh, device: torch.device) -> tuple[torch.nn.Module, Any]:
     """What `start_engine` trains: the decoder, or its stage; and DeepSpeed's groups, if it must be
     told them.
     """
     _begin_deepspeed()
     if mesh.pipeline > 1:
-        return pipeline_of(model, mesh.pipeline), None
+        return pipeline_of(model, mesh.pipeline, device), None
     if mesh.sequence > 1:
         return model, divide_sequences(model, mesh)
     return model, None
@@ -133,20 +132,17 @@ def start_engine(
     hidden_size: int = 1,
     groups: Any = None,
 ) -> Any:
-    """A DeepSpeed engine over `model` in the running process group; `groups` are `divided`'s."""
+    """A DeepSpeed engine over `model` in the running process group; `groups` are `divided`'s.
+
+    A hollow model takes the memory of what this rank holds of it, for `restore.load` to fill.
+    """
     deepspeed = _begin_deepspeed()
+    config = deepspeed_config(
+        parallel, accumulation, clip_norm, hidden_size, muon=is_muon(optimizer)
+    )
+    take_part(model, parallel, config)
     engine, *_ = deepspeed.initialize(
-        model=model,
-        optimizer=optimizer,
-        config=deepspeed_config(
-            parallel,
-            accumulation,
-            clip_norm,
-            hidden_size,
-            muon=is_muon(optimizer),
-        ),
-        mpu=groups,
-        dist_init_required=False,
+        model=model, optimizer=optimizer, config=config, mpu=groups, dist_init_required=False
     )
     if parallel.pipeline > 1:
         leave_the_step_out(engine)

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from cluster.folder import Folder
 from stages.tune.checkpoint import Checkpoint, discard_after
 from stages.tune.engine import shard_optimizer
+from stages.tune.first_weights import FirstWeights
 from stages.tune.fragments import Piece, buffers
 from stages.tune.restore import agree, load
 from stages.tune.saver import Saver, snapshot
@@ -53,14 +54,15 @@ class TrainingMemory:
         dist.broadcast_object_list(token, src=0)
         return token[0]
 
-    def take_up(self, fits: Fits) -> Mapping[str, Any]:
-        """Load the newest checkpoint that fits, and give its state; an empty one without any.
+    def take_up(self, fits: Fits, first: FirstWeights | None = None) -> Mapping[str, Any]:
+        """Load the newest checkpoint that fits, and give its state; without any, load the `first`
+        weights (unless the engine has its own), and give an empty state.
 
         Later checkpoints, of another course of the run, are removed.
         """
         checkpoint = agree(self.root, fits, self.model)
-        if checkpoint is not None:
-            load(checkpoint, self.engine, self.held, self.rename)
+        if source := checkpoint or first:
+            load(source, self.engine, self.held, self.rename)
         self._leave(checkpoint.step if checkpoint else 0)
         return checkpoint.state if checkpoint else {}
 

@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 
 from stages.stage import StageConfig
 
-Place = Literal["cpu", "nvme"]
+Place = Literal["cpu"]
+"""Not DeepSpeed's nvme: what it has swapped to disk a checkpoint cannot reach."""
 HEADS = ("num_attention_heads", "num_key_value_heads")
 
 
@@ -46,8 +47,6 @@ class Parallel(StageConfig):
     """Where optimizer states live and are updated instead of on the accelerator; ZeRO 1-3."""
     offload_weights: Place | None = None
     """Where weights wait until a layer needs them; ZeRO 3."""
-    offload_folder: str | None = None
-    """A folder on each node's NVMe disk; needed by "nvme"."""
     threads: int = Field(default=1, ge=1)
     rows: int = Field(default=16, ge=1)
     gpu: bool = False
@@ -113,22 +112,6 @@ class Parallel(StageConfig):
                 f"parallel.offload_weights is set with parallel.zero {self.zero}: only ZeRO 3 "
                 "divides weights; use zero 3"
             )
-        if self.offload_optimizer == "nvme" and self.zero != 3:
-            raise ValueError(
-                f"parallel.offload_optimizer is nvme with parallel.zero {self.zero}: DeepSpeed "
-                "swaps to disk at ZeRO 3 only; use cpu, or zero 3"
-            )
-        if "nvme" in (self.offload_optimizer, self.offload_weights):
-            if not self.offload_folder:
-                raise ValueError(
-                    "parallel offloads to nvme and parallel.offload_folder is not set: name a "
-                    "folder on each node's disk"
-                )
-            if not self.gpu:
-                raise ValueError(
-                    "parallel offloads to nvme with parallel.gpu false: without an accelerator "
-                    "there is nothing to move states from; leave offload out"
-                )
 
     @property
     def bounds(self) -> tuple[int, int]:

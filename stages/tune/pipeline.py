@@ -1,7 +1,7 @@
 """The decoder in DeepSpeed's pipeline: embedding, layers, and what makes the loss, in stages.
 
-Between stages travel hidden states and document ids. Every rank builds the whole decoder, from the
-same seed, and keeps its own stage. A tied head's weight lives on the first and the last stage;
+Between stages travel hidden states and document ids. Of a hollow decoder, what a stage has takes
+memory as DeepSpeed builds it there. A tied head's weight lives on the first and the last stage;
 DeepSpeed adds up its gradients.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model.hollow import take_memory
 from model.transformer import Decoder, Transformer
 from stages.tune.decoder import TrainedDecoder, autocast, summed_loss, surroundings
 from stages.tune.mesh import Mesh
@@ -26,9 +27,10 @@ _PREFIX = f"tied_modules.{TABLE}.embed_tokens."
 class _Table(nn.Module):
     """The embedding, which a tied head shares."""
 
-    def __init__(self, embed_tokens: nn.Embedding) -> None:
+    def __init__(self, embed_tokens: nn.Embedding, device: torch.device) -> None:
         super().__init__()
         self.embed_tokens = embed_tokens
+        take_memory(self, device)
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         input_ids_bt, document_ids_bt = inputs
@@ -38,11 +40,12 @@ class _Table(nn.Module):
 class _Layer(nn.Module):
     """One layer, which finds its own rotation and mask: they are cheaper made than sent."""
 
-    def __init__(self, decoder: Decoder, index: int, bfloat16: bool) -> None:
+    def __init__(self, decoder: Decoder, index: int, bfloat16: bool, device: torch.device) -> None:
         super().__init__()
         self.config, self.in_bfloat16 = decoder.config, bfloat16
         self.window = decoder.config.windows[index]
         self.layer = decoder.layers[index]
+        take_memory(self, device)
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x_btd, document_ids_bt = inputs
@@ -55,11 +58,12 @@ class _Layer(nn.Module):
 class _Last(nn.Module):
     """The last norm, and the head where it is not the embedding."""
 
-    def __init__(self, model: Transformer) -> None:
+    def __init__(self, model: Transformer, device: torch.device) -> None:
         super().__init__()
         self.norm = model.model.norm
         if not model.config.tie_word_embeddings:
             self.lm_head = model.lm_head
+        take_memory(self, device)
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
         return self.norm(inputs[0])
@@ -81,23 +85,21 @@ class _Loss:
         return loss_sum * self.scale
 
 
-def pipeline_of(model: TrainedDecoder, stages: int) -> Any:
+def pipeline_of(model: TrainedDecoder, stages: int, device: torch.device) -> Any:
     """DeepSpeed's PipelineModule of a decoder, as many layers to a stage as to any other."""
     from deepspeed.pipe import LayerSpec, PipelineModule, TiedLayerSpec
 
     decoder, tied = model.model, model.config.tie_word_embeddings
-    first = (
-        TiedLayerSpec(TABLE, _Table, decoder.embed_tokens, tied_weight_attr="embed_tokens.weight")
-        if tied
-        else LayerSpec(_Table, decoder.embed_tokens)
-    )
+    weight = {"tied_weight_attr": "embed_tokens.weight"}
+    table = (decoder.embed_tokens, device)
+    first = TiedLayerSpec(TABLE, _Table, *table, **weight) if tied else LayerSpec(_Table, *table)
     layers = [
-        LayerSpec(_Layer, decoder, index, model.in_bfloat16) for index in range(len(decoder.layers))
+        LayerSpec(_Layer, decoder, index, model.in_bfloat16, device)
+        for index in range(len(decoder.layers))
     ]
-    last: list[Any] = [LayerSpec(_Last, model)]
+    last: list[Any] = [LayerSpec(_Last, model, device)]
     if tied:
-        keep = {"forward_fn": _pass_on, "tied_weight_attr": "embed_tokens.weight"}
-        last.append(TiedLayerSpec(TABLE, _Table, decoder.embed_tokens, **keep))
+        last.append(TiedLayerSpec(TABLE, _Table, *table, forward_fn=_pass_on, **weight))
     loss = _Loss(model.in_bfloat16)
     # It prints its layers, and hands tied weights round as if that were to be differentiated.
     with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
@@ -107,8 +109,8 @@ def pipeline_of(model: TrainedDecoder, stages: int) -> Any:
     pipe._layer_specs = []  # else every rank keeps every layer
     if pipe.stage_id == stages - 1:
         holder = pipe.tied_modules[TABLE] if tied else pipe.forward_funcs[-1]
-        table = holder.embed_tokens if tied else holder.lm_head
-        loss.weight = lambda: table.weight
+        head = holder.embed_tokens if tied else holder.lm_head
+        loss.weight = lambda: head.weight
     for parameter in pipe.parameters():  # so that norms count the stages after the first
         parameter.model_parallel = not getattr(parameter, "ds_pipe_replicated", False)
     return pipe

@@ -1,4 +1,7 @@
-"""Taking up a checkpoint: all ranks agree on one, check its shards, load what each one holds."""
+"""Taking up a checkpoint: all ranks agree on one, check its shards, load what each one holds.
+
+A run without one loads its first weights in the same way.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from stages.tune.checkpoint import (
     slice_of,
 )
 from stages.tune.engine import shard_optimizer
+from stages.tune.first_weights import FirstWeights
 from stages.tune.fragments import WEIGHT, Piece, buffers
 
 
@@ -62,19 +66,23 @@ def _check_shards(checkpoint: Checkpoint, root: Folder) -> None:
         raise damaged(checkpoint, said[0], find_checkpoints(root))
 
 
+Source = Checkpoint | FirstWeights
+
+
 def load(
-    checkpoint: Checkpoint, engine: Any, held: Sequence[Piece], rename: Callable[[str], str] = str
+    checkpoint: Source, engine: Any, held: Sequence[Piece], rename: Callable[[str], str] = str
 ) -> None:
     """Give the engine a checkpoint's weights and this rank's part of the optimizer's states, in
     place, so it also serves to go back.
     """
     optimizer = shard_optimizer(engine)
     splits = {piece.name: piece.split for piece in held}
+    filled = {id(piece.flat) for piece in held}  # ZeRO 0 keeps a parameter's state for itself
     with torch.no_grad():
         for piece in held:
             _load_piece(checkpoint, optimizer, piece, held)
         for name, parameter in engine.module.named_parameters():
-            if not hasattr(parameter, "ds_tensor"):
+            if not hasattr(parameter, "ds_tensor") and id(parameter) not in filled:
                 whole = checkpoint.whole(rename(name), WEIGHT)
                 split = splits.get(rename(name)) or _split_of(parameter, whole, splits)
                 parameter.copy_(slice_of(whole, split))
@@ -85,7 +93,7 @@ def load(
 
 
 def _load_piece(
-    checkpoint: Checkpoint,
+    checkpoint: Source,
     optimizer: torch.optim.Optimizer,
     piece: Piece,
     held: Sequence[Piece],
@@ -98,14 +106,14 @@ def _load_piece(
         if kind not in state:
             state[kind] = _room(piece, held) if piece.kind else torch.zeros_like(piece.flat)
         _fill(piece, state[kind], checkpoint, kind)
-    for kind, number in checkpoint.state["numbers"].get(piece.name, {}).items():
+    for kind, number in checkpoint.numbers(piece.name).items():
         if isinstance(optimizer, torch.optim.AdamW):
             state[kind] = torch.tensor(number, device=_number_device(optimizer, piece))
         else:
             state[kind] = int(number)
 
 
-def _fill(piece: Piece, target: Tensor, checkpoint: Checkpoint, kind: str) -> None:
+def _fill(piece: Piece, target: Tensor, checkpoint: Source, kind: str) -> None:
     values = checkpoint.read(piece.name, kind, piece.split, piece.start, piece.stop)
     piece.view(target).copy_(values)
 

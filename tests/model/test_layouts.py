@@ -68,7 +68,7 @@ def test_experts_stand_in_files_one_by_one(tmp_path: Path) -> None:
         tensors.pop("model.layers.1.mlp.experts.3.down_proj.weight"), experts.down_proj[3]
     )
     save_file(tensors, weights)
-    with pytest.raises(ValueError, match=r"lack model\.layers\.1\.mlp\.experts\.3\.down_proj"):
+    with pytest.raises(ValueError, match=r"experts\.3\.down_proj\.weight: found nothing"):
         pretrained.load(tmp_path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from cluster.artifact import Artifact
 from cluster.errors import UserError
@@ -85,6 +86,21 @@ def test_a_start_too_short_for_the_sequence(
     }
     said = "start .*: sequence_length is 4096, longer than the model's max_position_embeddings 2048"
     _refused(said, context, inputs, start="s", sequence_length=4096, batch_tokens=8192)
+
+
+def test_a_start_that_lacks_weights(
+    tokens: Path, tmp_path: Path, as_artifact: Dress, context: Context
+) -> None:
+    folder = write_model(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, folder / "model.safetensors")
+    inputs = {
+        "tokens": as_artifact(tokens, "tokens"), "start": as_artifact(folder, "checkpoint")
+    }  # fmt: skip
+    _refused(
+        r"start .*: the weights .* model\.norm\.weight: found nothing", context, inputs, start="s"
+    )
 
 
 def test_a_recipe_that_mixes_tokenizers_is_refused_before_any_stage(tmp_path: Path) -> None:

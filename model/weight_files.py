@@ -1,0 +1,195 @@
+"""Weights in Hugging Face's layout, tensor by tensor: a model need never be in memory to pass.
+
+Experts stand in files one by one, as published models have them, and here stacked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model.config import ModelConfig
+from model.layouts import layout
+from model.transformer import Transformer
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SHARD_BYTES = 5_000_000_000
+"""More than that goes to several files (transformers' long-standing max_shard_size)."""
+HEAD, TABLE = "lm_head.weight", "model.embed_tokens.weight"
+READ_A_HEAD = ("glm4_moe", "deepseek_v3")
+"""Layouts of which vLLM reads a head also where it is tied, and without one serves noise."""
+STACKED = re.compile(r"(.+\.mlp\.experts)\.(gate_up_proj|down_proj)")
+SINGLE = re.compile(r"(.+\.mlp\.experts)\.(\d+)\.(gate|up|down)_proj\.weight")
+LAYER = re.compile(r"model\.layers\.(\d+)\.")
+Shape = tuple[int, ...]
+
+
+def shapes_of(config: ModelConfig) -> dict[str, Shape]:
+    """Every tensor of a model by our name: weights, a tied head too, and persistent buffers."""
+    with torch.device("meta"):
+        return {
+            name: tuple(value.shape) for name, value in Transformer(config).state_dict().items()
+        }
+
+
+class WeightFiles:
+    """A folder's tensors by our names, float32 on the CPU, read when asked for.
+
+    Raises ValueError where a file is missing or broken, or tensors do not fit `config`.
+    """
+
+    def __init__(self, folder: str | Path, config: ModelConfig) -> None:
+        self.folder = Path(folder)
+        self._tied = config.tie_word_embeddings
+        self._slices: dict[str, Any] = {}
+        for path in weight_files(self.folder):
+            self._slices |= _open(path)
+        self._slices = {name: s for name, s in self._slices.items() if _is_ours(name, config)}
+        self.shapes = shapes_of(config)
+        self._check()
+
+    def rows(self, name: str, first: int, last: int) -> Tensor:
+        """Rows [first, last) of a tensor; of stacked experts, that many experts."""
+        if name == HEAD and self._tied:
+            name = TABLE
+        if not (found := STACKED.fullmatch(name)):
+            return self._slices[name][first:last].float()
+        kinds = ("gate", "up") if found[2] == "gate_up_proj" else ("down",)
+        return torch.stack(
+            [
+                torch.cat(
+                    [self._slices[single_name(found[1], e, kind)][:].float() for kind in kinds]
+                )
+                for e in range(first, last)
+            ]
+        )
+
+    def tensor(self, name: str) -> Tensor:
+        return self.rows(name, 0, self.shapes[name][0])
+
+    def _check(self) -> None:
+        found = {name: tuple(s.get_shape()) for name, s in self._slices.items()}
+        expected = single_shapes(self.shapes)
+        if self._tied and HEAD not in found:
+            del expected[HEAD]
+        wrong = [
+            f"{name}: found {found.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}"
+            for name in sorted(expected.keys() | found.keys())
+            if expected.get(name) != found.get(name)
+        ]
+        if wrong:
+            raise ValueError(
+                f"the weights in {self.folder} do not fit its config.json, in {len(wrong)} "
+                "tensors: " + "; ".join(wrong[:5])
+            )
+
+
+def write_weights(folder: Path, config: ModelConfig, tensor: Callable[[str], Tensor]) -> None:
+    """Write a model whose tensors `tensor` gives by our names, float32, a file at a time.
+
+    A tied head is not asked for: it is written as the embedding, in some layouts twice.
+    """
+    shapes = shapes_of(config)
+    tied = config.tie_word_embeddings
+    if tied and layout(config) not in READ_A_HEAD:
+        del shapes[HEAD]
+    files = _files(shapes)
+    index: dict[str, str] = {}
+    for number, names in enumerate(files, 1):
+        file = WEIGHTS if len(files) == 1 else f"model-{number:05}-of-{len(files):05}.safetensors"
+        sources = {name: TABLE if tied and name == HEAD else name for name in names}
+        # a copy of each: two names of one tensor cannot stand in one file
+        tensors = {
+            name: tensor(source).detach().to("cpu", torch.float32, copy=True)
+            for name, source in sources.items()
+        }
+        tensors = {name: value.contiguous() for name, value in split_experts(tensors).items()}
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+        index |= dict.fromkeys(tensors, file)
+    if len(files) > 1:
+        size = sum(4 * torch.Size(shape).numel() for shape in shapes.values())
+        written = {"metadata": {"total_size": size}, "weight_map": index}
+        (folder / INDEX).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+
+
+def _files(shapes: Mapping[str, Shape]) -> list[list[str]]:
+    """Names in order, as many to a file as its size allows, at least one."""
+    files: list[list[str]] = [[]]
+    room = SHARD_BYTES
+    for name, shape in shapes.items():
+        size = 4 * torch.Size(shape).numel()
+        if size > room and files[-1]:
+            files.append([])
+            room = SHARD_BYTES
+        files[-1].append(name)
+        room -= size
+    return files
+
+
+def single_name(prefix: str, expert: int, kind: str) -> str:
+    """The name that published models give one expert's matrix."""
+    return f"{prefix}.{expert}.{kind}_proj.weight"
+
+
+def single_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Shapes by the names in files, where each expert stands alone."""
+    single: dict[str, Shape] = {}
+    for name, shape in shapes.items():
+        if not (found := STACKED.fullmatch(name)):
+            single[name] = shape
+            continue
+        count, rows, width = shape
+        kinds = ("gate", "up") if found[2] == "gate_up_proj" else ("down",)
+        for expert in range(count):
+            for kind in kinds:
+                single[single_name(found[1], expert, kind)] = (rows // len(kinds), width)
+    return single
+
+
+def split_experts(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Stacked experts as single matrices, by their names in files."""
+    split: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not (found := STACKED.fullmatch(name)):
+            split[name] = tensor
+            continue
+        kinds = ("gate", "up") if found[2] == "gate_up_proj" else ("down",)
+        for expert, matrix in enumerate(tensor):
+            for kind, piece in zip(kinds, matrix.chunk(len(kinds)), strict=True):
+                split[single_name(found[1], expert, kind)] = piece
+    return split
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return [folder / Path(name).name for name in sorted(set(index["weight_map"].values()))]
+    raise ValueError(f"{folder} has neither {WEIGHTS} nor {INDEX}; expected a model in safetensors")
+
+
+def _open(path: Path) -> dict[str, Any]:
+    """A file's tensors by name, not yet read."""
+    try:
+        file = safe_open(path, framework="pt")
+        return {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:  # safetensors has its own exception, and files fail in many ways
+        raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def _is_ours(name: str, config: ModelConfig) -> bool:
+    """Not a layer behind the last (DeepSeek's prediction of several tokens), not a rotary table."""
+    layer = LAYER.match(name)
+    behind = layer is not None and int(layer[1]) >= config.num_hidden_layers
+    return not behind and not name.endswith("rotary_emb.inv_freq")
