@@ -64,8 +64,6 @@ def memory_figures(memory: Memory, machine: Machine) -> dict[str, Any]:
         f"memory GiB: {name}": round(size / GIB, 4) for name, size in parts.items()
     }
     figures["memory GiB: total per worker"] = round(memory.total / GIB, 4)
-    if memory.at_start:
-        figures["memory GiB: before the first step"] = round(memory.at_start / GIB, 4)
     if memory.on_host:
         figures["memory GiB: on the host per worker"] = round(memory.on_host / GIB, 4)
     figures["fits"] = verdict(memory, machine, parts)
@@ -74,11 +72,9 @@ def memory_figures(memory: Memory, machine: Machine) -> dict[str, Any]:
 
 def verdict(memory: Memory, machine: Machine, parts: dict[str, float]) -> str:
     """Whether the run fits its device, and what to change where it does not."""
-    found = f"{memory.peak / GIB:.1f} of {machine.memory / GIB:.1f} GiB on {machine.name}"
+    found = f"{memory.total / GIB:.1f} of {machine.memory / GIB:.1f} GiB on {machine.name}"
     if memory.fits(machine.memory):
         return f"yes: {found}"
-    if memory.at_start > memory.total:
-        return f"NO: {found}, before ZeRO divides AutoTP's slices: try a larger parallel.tensor"
     largest = max(parts, key=lambda name: parts[name])
     advice = {
         "weights": "parallel.zero 3, or a larger parallel.tensor",

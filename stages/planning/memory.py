@@ -26,7 +26,7 @@ FRAGMENTS = 0.05
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one worker's device, at the peak of a step if not said otherwise."""
+    """Bytes of one worker's device at the peak of a step."""
 
     weights: float
     gradients: float
@@ -36,22 +36,15 @@ class Memory:
     buffers: float
     on_host: float = 0.0
     """Optimizer states and weights kept in the machine's memory."""
-    at_start: float = 0.0
-    """Before the first step: all slices that AutoTP has made, until ZeRO 3 has divided them."""
 
     @property
     def total(self) -> float:
-        """What lies on the device in a step."""
-        return sum(asdict(self).values()) - self.on_host - self.at_start
-
-    @property
-    def peak(self) -> float:
-        """The most that lies on the device."""
-        return max(self.total, self.at_start)
+        """What lies on the device."""
+        return sum(asdict(self).values()) - self.on_host
 
     def fits(self, capacity: float) -> bool:
         """Whether a device of `capacity` bytes holds it, with what nobody can count."""
-        return self.peak * (1 + FRAGMENTS) + RESERVED <= capacity
+        return self.total * (1 + FRAGMENTS) + RESERVED <= capacity
 
 
 def training_memory(run: RunShape) -> Memory:
@@ -73,7 +66,6 @@ def training_memory(run: RunShape) -> Memory:
         logits=logit_bytes(run),
         buffers=buffer_bytes(run),
         on_host=on_host,
-        at_start=run.held * 4.0 + weights if zero == 3 and parallel.tensor > 1 else 0.0,
     )
 
 

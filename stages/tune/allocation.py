@@ -1,13 +1,14 @@
-"""Memory for the part of a hollow model that this rank holds, just before DeepSpeed takes it over.
+"""Memory for the part of a hollow model that this rank holds, while DeepSpeed takes it over.
 
-No rank ever has the whole of a model that is divided: ZeRO 3 divides one module's weights before
-the next one's take memory, AutoTP slices weights that have none, and a pipeline's stages leave the
-others' layers hollow (`stages.tune.pipeline`). Values come later, with `stages.tune.restore`.
+No rank ever has the whole of a model that is divided: a pipeline's stages leave the others' layers
+hollow (`stages.tune.pipeline`), AutoTP slices weights that have no memory, and ZeRO 3 divides one
+weight before the next one has any. Values come later, with `stages.tune.restore`.
 """
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,36 +17,51 @@ from torch import nn
 from model.hollow import is_hollow, take_memory
 from stages.tune.parallel import Parallel
 
-SLICED = ("colwise", "rowwise")
-"""Styles of a `_tp_plan` that AutoTP cuts weights for."""
 
+@contextlib.contextmanager
+def taking_part(parallel: Parallel, config: dict[str, Any]) -> Iterator[None]:
+    """Within, `deepspeed.initialize` gives memory to what is hollow in its model.
 
-def take_part(model: nn.Module, parallel: Parallel, config: dict[str, Any]) -> None:
-    """Give memory to what is hollow in `model`; `config` is DeepSpeed's.
-
-    With AutoTP the rest of ZeRO 3's work is left to DeepSpeed: a rank then has all of its slices
-    for a moment.
+    It does so after AutoTP, which comes first in it, and before weights go to the device, are
+    broadcast and divided: DeepSpeed has no other place for it. `config` is DeepSpeed's.
     """
+    from deepspeed.runtime.engine import DeepSpeedEngine
+
+    take_over = DeepSpeedEngine._configure_distributed_model
+
+    def take_part_first(engine: Any, model: nn.Module) -> None:
+        _take_part(model, parallel, config, engine.mpu)
+        take_over(engine, model)
+
+    DeepSpeedEngine._configure_distributed_model = take_part_first
+    try:
+        yield
+    finally:
+        DeepSpeedEngine._configure_distributed_model = take_over
+
+
+def _take_part(model: nn.Module, parallel: Parallel, config: dict[str, Any], groups: Any) -> None:
     device = torch.device("cuda" if parallel.gpu else "cpu")
-    plan = getattr(model, "_tp_plan", {}) if parallel.tensor > 1 else {}
-    sliced = [pattern for pattern, style in plan.items() if style in SLICED]
-    divides = parallel.zero == 3 and parallel.tensor == 1
-    for name, part in model.named_modules():
-        if any(fnmatchcase(name, pattern) for pattern in sliced):
-            continue
-        own = [p for p in part.parameters(recurse=False) if is_hollow(p)]
+    for part in list(model.modules()):
+        hollow = [p for p in part.parameters(recurse=False) if is_hollow(p)]
         take_memory(part, device, recurse=False)
-        if divides:
-            _divide(own, model, config)
+        if parallel.zero == 3:
+            _divide(hollow, model, config, groups)
 
 
-def _divide(weights: list[nn.Parameter], model: nn.Module, config: dict[str, Any]) -> None:
-    """Leave this rank its part of each weight, as DeepSpeed would in `initialize`."""
+def _divide(
+    weights: list[nn.Parameter], model: nn.Module, config: dict[str, Any], groups: Any
+) -> None:
+    """Leave this rank its part of each weight, as DeepSpeed later would."""
     from deepspeed import zero
 
     for weight in weights:
-        first: Any = next((p for p in model.parameters() if hasattr(p, "ds_id")), None)
-        if first is None:
-            zero.Init(nn.ParameterList([weight]), config_dict_or_path=config)
-        else:
-            first.convert_to_zero_parameters([weight])
+        divided: Any = next((p for p in model.parameters() if hasattr(p, "ds_id")), None)
+        if divided is not None:
+            divided.convert_to_zero_parameters([weight])
+            continue
+        group = groups.get_data_parallel_group() if groups else None
+        zero.Init(
+            nn.ParameterList([weight]), data_parallel_group=group, config_dict_or_path=config,
+            mpu=groups,
+        )  # fmt: skip

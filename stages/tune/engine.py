@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_
 
 from model.optimizer import Kind, build_optimizer
-from stages.tune.allocation import take_part
+from stages.tune.allocation import taking_part
 from stages.tune.decoder import TrainedDecoder
 from stages.tune.mesh import Mesh
 from stages.tune.muon import combined, gradient_norm_before_muon, is_muon, muon
@@ -50,7 +50,8 @@ def deepspeed_config(
         "wall_clock_breakdown": False,
     }
     if parallel.tensor > 1:
-        config["tensor_parallel"] = {"autotp_size": parallel.tensor}
+        # on the host: slices of what has no memory have none either
+        config["tensor_parallel"] = {"autotp_size": parallel.tensor, "keep_module_on_host": True}
     return config
 
 
@@ -140,10 +141,10 @@ def start_engine(
     config = deepspeed_config(
         parallel, accumulation, clip_norm, hidden_size, muon=is_muon(optimizer)
     )
-    take_part(model, parallel, config)
-    engine, *_ = deepspeed.initialize(
-        model=model, optimizer=optimizer, config=config, mpu=groups, dist_init_required=False
-    )
+    with taking_part(parallel, config):
+        engine, *_ = deepspeed.initialize(
+            model=model, optimizer=optimizer, config=config, mpu=groups, dist_init_required=False
+        )
     if parallel.pipeline > 1:
         leave_the_step_out(engine)
     if parallel.compiles:

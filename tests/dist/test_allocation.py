@@ -19,6 +19,7 @@ from model.transformer import Transformer
 from stages.pretrain import Config
 from stages.pretrain.data import TrainingSet, folders_of
 from stages.pretrain.worker import Worker
+from stages.tune import allocation
 from stages.tune.checkpoint import slice_of
 from stages.tune.fragments import WEIGHT
 from tests.dist import ranks
@@ -41,16 +42,24 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _begin(job: dict[str, Any], folder: str | None) -> None:
-    """Make a worker as training does; check its weights against `folder`'s, note its memory."""
+    """Make a worker as training does; check its weights against `folder`'s, note its memory once
+    weights have theirs, and once all is there to train.
+    """
     made = Config.model_validate(job["config"])
     data = TrainingSet(made, folders_of(job["tokens"]), job["seed"])
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 16)  # what is freed is given back
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before, grown = _most(), []
+    take_part = allocation._take_part
+
+    def noted(*inputs: Any) -> None:
+        take_part(*inputs)
+        grown.append(_most() - before)
+
+    allocation._take_part = noted
     watch = Watch(Path(job["scratch"]), dist.get_rank(), dist.get_world_size())
     worker = Worker(made, job, data, watch)
-    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-    note = Path(job["scratch"]) / f"grown-{dist.get_rank()}.json"
-    note.write_text(json.dumps(grown))
+    grown.append(_most() - before)
+    (Path(job["scratch"]) / f"grown-{dist.get_rank()}.json").write_text(json.dumps(grown))
     if folder is not None:
         expected = pretrained.load(folder).state_dict()
         for piece in worker.memory.held:
@@ -68,23 +77,32 @@ def _job(parallel: Shape, tokens: Path, scratch: Path, shape: ModelConfig) -> di
     }  # fmt: skip
 
 
+def _most() -> int:
+    """The most memory that this process ever had, in bytes."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 @pytest.mark.parametrize(
-    "parallel",
+    ("parallel", "part"),
     [
-        {"workers": 8, "zero": 3},
-        {"workers": 2, "tensor": 2, "zero": 0},
-        {"workers": 4, "pipeline": 4, "zero": 0},
+        ({"workers": 8, "zero": 3}, 1 / 8),
+        ({"workers": 2, "tensor": 2, "zero": 0}, 1 / 2),
+        ({"workers": 8, "tensor": 2, "zero": 3}, 1 / 8),
+        ({"workers": 4, "pipeline": 4, "zero": 0}, 1 / 4),
     ],
-    ids=name,
+    ids=["zero3", "tensor", "tensor-zero3", "pipeline"],
 )
-def test_no_rank_ever_has_a_whole_model_that_is_divided(
-    parallel: Shape, tokens: Path, tmp_path: Path
+def test_no_rank_ever_has_more_of_a_model_than_its_part(
+    parallel: Shape, part: float, tokens: Path, tmp_path: Path
 ) -> None:
+    """Its weights, one weight that is being divided, the embedding; then gradients and states."""
     job = _job(parallel, tokens, tmp_path / "run", LARGE)
     ranks.run(parallel["workers"], _begin, job, None, log=tmp_path / "log")
-    grown = [json.loads(p.read_text()) for p in sorted((tmp_path / "run").glob("grown-*"))]
-    print(name(parallel), [round(g / MODEL_BYTES, 2) for g in grown])
-    assert max(grown) < MODEL_BYTES
+    notes = [json.loads(p.read_text()) for p in sorted((tmp_path / "run").glob("grown-*"))]
+    grown = [[round(size / MODEL_BYTES, 3) for size in note] for note in notes]
+    print(name(parallel), grown)
+    assert max(weights for weights, _ in grown) < part + 0.15
+    assert max(everything for _, everything in grown) < 1
 
 
 @pytest.mark.parametrize(

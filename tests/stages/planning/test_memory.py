@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ import torch
 from model.loss import cross_entropy
 from model.optimizer import build_optimizer
 from model.transformer import Transformer
-from stages.planning.memory import RESERVED, Memory, training_memory
+from stages.planning.memory import Memory, training_memory
 from stages.planning.run_shape import RunShape
 from stages.tune.decoder import autocast
 
@@ -140,19 +139,6 @@ def test_offloaded_states_are_on_the_host(run_shape: Build) -> None:
     assert (away.optimizer, away.weights) == (0, 0)
     assert away.on_host == here.optimizer + here.weights
     assert away.total == pytest.approx(here.total - away.on_host)
-
-
-def test_slices_lie_whole_until_zero_3_divides_them(run_shape: Build) -> None:
-    """AutoTP gives a rank all of its slices; with other shapes nothing outweighs a step."""
-    run = run_shape(parallel={"workers": 8, "tensor": 2, "zero": 3, "rows": 1})
-    memory = training_memory(run)
-    assert memory.at_start == pytest.approx(4 * run.held * (1 + 1 / 4))
-    large = replace(memory, at_start=2 * memory.total)
-    assert large.total == memory.total and large.peak == 2 * memory.total
-    room = RESERVED + 2 * memory.total
-    assert memory.fits(room) and not large.fits(room)
-    for parallel in ({"workers": 8, "zero": 3}, {"workers": 8, "tensor": 2, "zero": 2}):
-        assert training_memory(run_shape(parallel=parallel | {"rows": 1})).at_start == 0
 
 
 def test_the_loss_holds_as_many_logits_as_planned() -> None:

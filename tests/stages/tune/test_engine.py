@@ -59,7 +59,7 @@ def test_the_generated_configuration_says_what_the_recipe_did() -> None:
     config = deepspeed_config(parallel, accumulation=4, clip_norm=1.0, hidden_size=64, muon=False)
     assert config["train_micro_batch_size_per_gpu"] == 2
     assert config["gradient_accumulation_steps"] == 4 and "train_batch_size" not in config
-    assert config["tensor_parallel"] == {"autotp_size": 8}
+    assert config["tensor_parallel"] == {"autotp_size": 8, "keep_module_on_host": True}
     zero = config["zero_optimization"]
     assert zero["stage"] == 3 and zero["overlap_comm"] and zero["reduce_scatter"]
     assert zero["offload_optimizer"] == {"device": "cpu", "pin_memory": True}
