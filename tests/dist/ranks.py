@@ -1,4 +1,5 @@
-"""Several gloo ranks as plain processes, forked from one that has imported everything."""
+"""Several ranks as plain processes, forked from one that has imported everything: gloo's, or NCCL's
+with a GPU each."""
 
 from __future__ import annotations
 
@@ -76,7 +77,9 @@ def forks() -> ForkServerContext:
     return processes
 
 
-def start(world: int, target: Callable[..., None], *args: Any, log: Path) -> list[BaseProcess]:
+def start(
+    world: int, target: Callable[..., None], *args: Any, log: Path, gpu: bool = False
+) -> list[BaseProcess]:
     """Start `target(*args)` on every rank, in a process group; what they print goes to `log`."""
     processes = forks()
     with socket.socket() as probe:
@@ -84,16 +87,22 @@ def start(world: int, target: Callable[..., None], *args: Any, log: Path) -> lis
         port = probe.getsockname()[1]
     ranks: list[BaseProcess] = []
     for rank in range(world):
-        ranks.append(processes.Process(target=_rank, args=(rank, world, port, log, target, args)))
+        given = (rank, world, port, log, gpu, target, args)
+        ranks.append(processes.Process(target=_rank, args=given))
         ranks[-1].start()
     return ranks
 
 
 def run(
-    world: int, target: Callable[..., None], *args: Any, log: Path, limit_s: float = 300
+    world: int,
+    target: Callable[..., None],
+    *args: Any,
+    log: Path,
+    limit_s: float = 300,
+    gpu: bool = False,
 ) -> None:
     """Run `target(*args)` on every rank to its end; fails with what they printed."""
-    ranks = start(world, target, *args, log=log)
+    ranks = start(world, target, *args, log=log, gpu=gpu)
     codes = finish(ranks, limit_s)
     assert codes == [0] * world, f"exit codes {codes}\n{log.read_text()[-6000:]}"
 
@@ -110,7 +119,13 @@ def finish(ranks: list[BaseProcess], limit_s: float) -> list[int | None]:
 
 
 def _rank(
-    rank: int, world: int, port: int, log: Path, target: Callable[..., None], args: tuple[Any, ...]
+    rank: int,
+    world: int,
+    port: int,
+    log: Path,
+    gpu: bool,
+    target: Callable[..., None],
+    args: tuple[Any, ...],
 ) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
@@ -119,11 +134,14 @@ def _rank(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), OMP_NUM_THREADS="1",
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
     )  # fmt: skip
+    if gpu:  # as Ray does: each sees one device, its own
+        os.environ.update(CUDA_VISIBLE_DEVICES=str(rank), LOCAL_RANK="0")
     import torch
 
     torch.set_num_threads(1)
     try:
-        torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
+        backend = "nccl" if gpu else "gloo"
+        torch.distributed.init_process_group(backend, rank=rank, world_size=world)
         target(*args)
         torch.distributed.destroy_process_group()
     except BaseException:

@@ -118,7 +118,8 @@ def train_at(
     }  # fmt: skip
     board, log = scratch / "board", scratch / "output"
     board.mkdir(parents=True, exist_ok=True)
-    ranks.run(made.parallel.bounds[1], _train, job, str(board), log=log, limit_s=500)
+    world, gpu = made.parallel.bounds[1], made.parallel.gpu
+    ranks.run(world, _train, job, str(board), log=log, limit_s=500, gpu=gpu)
     metrics = json.loads((board / "report.json").read_text())["metrics"]
     lines = read_journal(scratch)
     norms = [line["gradient_norm"] for line in lines]

@@ -251,10 +251,11 @@ def test_after_several_refused_steps_the_run_goes_back_and_skips_the_data(
     assert state["step"] == 14
 
 
-def _hang(tokens: Path, folder: Path, watch: dict[str, Any]) -> float:
+def hang(tokens: Path, folder: Path, watch: dict[str, Any], gpu: bool = False) -> float:
     """Seconds from where one rank stops until every rank has ended with the stacks told."""
-    there = job(tokens, folder, watch=watch, parallel={"rows": 4, "workers": 2, "zero": 1})
-    ranks = start(2, faults.hang, there, 1, 5, log=folder / "log")
+    parallel = {"rows": 4, "workers": 2, "zero": 1, "gpu": gpu}
+    there = job(tokens, folder, watch=watch, parallel=parallel)
+    ranks = start(2, faults.hang, there, 1, 5, log=folder / "log", gpu=gpu)
     codes = finish(ranks, limit_s=300)
     took = time.time() - float((folder / faults.HANG_BEGAN).read_text())
     assert 70 in codes and 0 not in codes, (folder / "log").read_text()[-3000:]
@@ -265,12 +266,12 @@ def _hang(tokens: Path, folder: Path, watch: dict[str, Any]) -> float:
 
 
 def test_a_hang_becomes_an_error_with_every_ranks_stack(tokens: Path, tmp_path: Path) -> None:
-    _hang(tokens, tmp_path, {"hang_s": 3.0})
+    hang(tokens, tmp_path, {"hang_s": 3.0})
 
 
 @pytest.mark.chaos
 def test_a_hang_at_the_usual_limit(tokens: Path, tmp_path: Path) -> None:
-    print(f"a hang was an error after {_hang(tokens, tmp_path, {}):.1f} s")
+    print(f"a hang was an error after {hang(tokens, tmp_path, {}):.1f} s")
 
 
 SLOW: list[Shape] = [
