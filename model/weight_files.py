@@ -28,7 +28,8 @@ HEAD, TABLE = "lm_head.weight", "model.embed_tokens.weight"
 READ_A_HEAD = ("glm4_moe", "deepseek_v3")
 """Layouts of which vLLM reads a head also where it is tied, and without one serves noise."""
 STACKED = re.compile(r"(.+\.mlp\.experts)\.(gate_up_proj|down_proj)")
-SINGLE = re.compile(r"(.+\.mlp\.experts)\.(\d+)\.(gate|up|down)_proj\.weight")
+KINDS = {"gate_up_proj": ("gate", "up"), "down_proj": ("down",)}
+"""What a stack holds of each expert, one below the other."""
 LAYER = re.compile(r"model\.layers\.(\d+)\.")
 Shape = tuple[int, ...]
 
@@ -63,7 +64,7 @@ class WeightFiles:
             name = TABLE
         if not (found := STACKED.fullmatch(name)):
             return self._slices[name][first:last].float()
-        kinds = ("gate", "up") if found[2] == "gate_up_proj" else ("down",)
+        kinds = KINDS[found[2]]
         return torch.stack(
             [
                 torch.cat(
@@ -78,7 +79,8 @@ class WeightFiles:
 
     def _check(self) -> None:
         found = {name: tuple(s.get_shape()) for name, s in self._slices.items()}
-        expected = single_shapes(self.shapes)
+        stacked = {name: torch.empty(shape, device="meta") for name, shape in self.shapes.items()}
+        expected = {name: tuple(value.shape) for name, value in split_experts(stacked).items()}
         if self._tied and HEAD not in found:
             del expected[HEAD]
         wrong = [
@@ -140,21 +142,6 @@ def single_name(prefix: str, expert: int, kind: str) -> str:
     return f"{prefix}.{expert}.{kind}_proj.weight"
 
 
-def single_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Shapes by the names in files, where each expert stands alone."""
-    single: dict[str, Shape] = {}
-    for name, shape in shapes.items():
-        if not (found := STACKED.fullmatch(name)):
-            single[name] = shape
-            continue
-        count, rows, width = shape
-        kinds = ("gate", "up") if found[2] == "gate_up_proj" else ("down",)
-        for expert in range(count):
-            for kind in kinds:
-                single[single_name(found[1], expert, kind)] = (rows // len(kinds), width)
-    return single
-
-
 def split_experts(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Stacked experts as single matrices, by their names in files."""
     split: dict[str, Tensor] = {}
@@ -162,7 +149,7 @@ def split_experts(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not (found := STACKED.fullmatch(name)):
             split[name] = tensor
             continue
-        kinds = ("gate", "up") if found[2] == "gate_up_proj" else ("down",)
+        kinds = KINDS[found[2]]
         for expert, matrix in enumerate(tensor):
             for kind, piece in zip(kinds, matrix.chunk(len(kinds)), strict=True):
                 split[single_name(found[1], expert, kind)] = piece
