@@ -34,16 +34,20 @@ class TrainingMemory:
         last: int,
         every: int,
         rename: Callable[[str], str] = str,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         """`root` is a path or URL; `held` what this rank has of the engine's parameters; `model`
         the model's shape by field, which a checkpoint must share; `last` and `every` what is kept;
-        `rename` turns a parameter's name in the engine's module into the model's.
+        `rename` turns a parameter's name in the engine's module into the model's; `alive` is called
+        while a save is waited for.
         """
         self.rename = rename
         self.root = Folder(root, staging)
         self.engine, self.held, self.model = engine, held, model
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.saver = Saver(self.root, self._launch(), self.rank, self.world, last, every)
+        self.saver = Saver(
+            self.root, self._launch(), self.rank, self.world, last, every, alive
+        )
         hosts: list[str] = [""] * self.world
         dist.all_gather_object(hosts, socket.gethostname())
         self.hosts = hosts

@@ -3,7 +3,8 @@
 `save` copies this rank's pieces to the CPU and returns; a thread writes, flushes and hashes them,
 and leaves a receipt. When every rank's receipt of this launch is there, rank 0 commits
 `state.json` and removes what the retention policy no longer keeps. One save is under way at a time:
-the next one waits for it. Ranks speak through the folder alone, so no collective runs beside the
+the next one waits for it, on all ranks, so that none waits for another in a collective, where it
+could not say that it lives. Ranks speak through the folder alone, so no collective runs beside the
 training's own.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +35,10 @@ from stages.tune.checkpoint import (
 from stages.tune.fragments import WEIGHT, Piece, states_of
 
 POLL_S = 0.02
-RECEIPTS_S = 1800.0
-"""How long rank 0 waits for the other ranks' shards before it calls the save failed."""
+WAIT_S = 1800.0
+"""How long a rank waits for the others' part of a checkpoint before it calls the save failed."""
+ALIVE_S = 1.0
+"""How often a rank that waits says that it lives."""
 
 Numbers = dict[str, dict[str, float]]
 
@@ -84,14 +87,25 @@ def _copied(value: Tensor) -> Tensor:
 
 
 class Saver:
-    """Saves one rank's shards in the background. `launch` is a token that all ranks share."""
+    """Saves one rank's shards in the background. `launch` is a token that all ranks share; `alive`
+    is called about every second while a save is waited for.
+    """
 
     def __init__(
-        self, root: Folder, launch: str, rank: int, world: int, last: int = 2, every: int = 0
+        self,
+        root: Folder,
+        launch: str,
+        rank: int,
+        world: int,
+        last: int = 2,
+        every: int = 0,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self.root, self.launch, self.rank, self.world = root, launch, rank, world
         self.last, self.every = last, every
+        self._alive = alive
         self._thread: threading.Thread | None = None
+        self._folder = root
         self._error: BaseException | None = None
 
     def save(
@@ -107,7 +121,7 @@ class Saver:
         Raises what the save before raised.
         """
         self.wait()
-        folder = self.root / f"step-{step:08d}-{self.launch}"
+        folder = self._folder = self.root / f"step-{step:08d}-{self.launch}"
 
         def work() -> None:
             try:
@@ -122,13 +136,20 @@ class Saver:
         self._thread.start()
 
     def wait(self) -> None:
-        """Until this rank's part is written; on rank 0, until the checkpoint is complete.
+        """Until the checkpoint is complete.
 
-        Raises UserError for a store without space, else what went wrong.
+        Raises UserError for a store without space, else what went wrong on this rank.
         """
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._thread is None:
+            return
+        deadline = time.monotonic() + WAIT_S
+        while self._thread.is_alive():
+            if time.monotonic() < deadline:  # a store that never answers is a hang
+                self._alive()
+            self._thread.join(ALIVE_S)
+        self._thread = None
+        if self._error is None and self.rank != 0:
+            _await(self._folder, STATE, "0 did not complete the checkpoint", self._alive)
         if self._error is not None:
             error, self._error = self._error, None
             if disk_is_full(error):
@@ -156,19 +177,13 @@ class Saver:
         """Wait for every rank's receipt, then make the checkpoint exist."""
         files: list[dict[str, Any]] = []
         numbers: Numbers = {}
-        deadline = time.monotonic() + RECEIPTS_S
         for rank in range(self.world):
-            while (text := folder.read(_receipt(rank))) is None:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(
-                        f"rank {rank} left no shard in {folder.url} within {RECEIPTS_S:.0f} s"
-                    )
-                time.sleep(POLL_S if folder.local else 10 * POLL_S)
+            text = _await(folder, _receipt(rank), f"{rank} left no shard")
             receipt = json.loads(text)
             files += receipt["files"]
             numbers |= receipt["numbers"]
-        text = json.dumps({**state, "files": files, "numbers": numbers}).encode()
-        folder.commit(STATE, text)
+        whole = {**state, "files": files, "numbers": numbers}
+        folder.commit(STATE, json.dumps(whole).encode())
         for rank in range(self.world):
             folder.remove(_receipt(rank))
 
@@ -185,3 +200,16 @@ class Saver:
 
 def _receipt(rank: int) -> str:
     return f"rank-{rank:02d}.json"
+
+
+def _await(
+    folder: Folder, name: str, lacking: str, alive: Callable[[], None] = lambda: None
+) -> bytes:
+    """A small file that another rank leaves; TimeoutError where it does not come."""
+    deadline = time.monotonic() + WAIT_S
+    while (text := folder.read(name)) is None:
+        alive()
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"rank {lacking} in {folder.url} within {WAIT_S:.0f} s")
+        time.sleep(POLL_S if folder.local else 10 * POLL_S)
+    return text

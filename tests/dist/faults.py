@@ -15,7 +15,7 @@ import torch
 
 from stages.pretrain import loop
 from stages.pretrain.worker import Worker
-from stages.tune import decoder, pipeline
+from stages.tune import decoder, pipeline, saver
 from stages.tune.engine import shard_optimizer
 from stages.tune.fragments import states_of
 
@@ -65,6 +65,19 @@ def hang(job: dict[str, Any], victim: int, step: int) -> None:
             time.sleep(1e6)
 
     Worker.beat = stuck  # type: ignore[method-assign]
+    loop.train(job)
+
+
+def store_slowly(job: dict[str, Any], victim: int, seconds: float) -> None:
+    """Train; one rank's shards take that much longer to write."""
+    save_file = saver.save_file
+
+    def slow(*inputs: Any, **options: Any) -> None:
+        if os.environ["RANK"] == str(victim):
+            time.sleep(seconds)
+        save_file(*inputs, **options)
+
+    saver.save_file = slow  # type: ignore[assignment]
     loop.train(job)
 
 

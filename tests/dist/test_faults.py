@@ -274,6 +274,17 @@ def test_a_hang_at_the_usual_limit(tokens: Path, tmp_path: Path) -> None:
     print(f"a hang was an error after {hang(tokens, tmp_path, {}):.1f} s")
 
 
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_slow_store_is_no_hang(tokens: Path, tmp_path: Path, victim: int) -> None:
+    """One rank writes for longer than a hang may last; none of them counts that as silence."""
+    there = job(
+        tokens, tmp_path, steps=3, checkpoint_every=2, watch={"hang_s": 2.0},
+        parallel={"rows": 4, "workers": 2, "zero": 1},
+    )  # fmt: skip
+    run(2, faults.store_slowly, there, victim, 4.0, log=tmp_path / "log")
+    assert [c.step for c in find_checkpoints(tmp_path / "checkpoints")] == [2, 3]
+
+
 SLOW: list[Shape] = [
     {"workers": 2, "zero": 0},
     {"workers": 2, "zero": 3},
