@@ -1,7 +1,10 @@
-"""YAML as plain values; a key that stands twice, which YAML's libraries let pass, is refused."""
+"""YAML as plain values; a key that stands twice, which YAML's libraries let pass, is refused, and
+20e9 is a number, as YAML 1.2 has it, and not a text, as PyYAML does.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -27,6 +30,11 @@ class _Loader(yaml.SafeLoader):
                 problem = f"the key {key.value!r} stands twice in one mapping"
                 raise MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
         return node
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), [*"-+0123456789"]
+)
 
 
 def parse(text: str) -> Any:

@@ -14,6 +14,11 @@ def test_anchors_and_merges_are_as_in_any_yaml() -> None:
     assert parse("") is None and parse("'1': a\n1: b") == {"1": "a", 1: "b"}
 
 
+def test_numbers_are_as_in_yaml_1_2() -> None:
+    assert parse("[20e9, 1e-3, -2.5E+1, 7]") == [2e10, 0.001, -25.0, 7]
+    assert parse("[e9, 12e4x, '1e3', 1e]") == ["e9", "12e4x", "1e3", "1e"]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
