@@ -33,6 +33,11 @@ START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 ELASTIC_START_S = 10.0
 """How long an elastic group waits for its places before it counts again what the cluster has: just
 after a node's death it may have counted the dead one."""
+NODES_START_S = 1800.0
+"""How long a group of fixed size waits on a cluster that may have to start nodes for it."""
+
+_NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+"""Ray leaves a machine's GPUs in sight of workers that asked for none, and DeepSpeed takes them."""
 
 _RETRYABLE = (RuntimeError, OSError)
 """What a lost peer or a network raises; anything else, or a full disk, would only fail again."""
@@ -108,7 +113,7 @@ def _fit(
         run_config=RunConfig(
             name=name,
             storage_path=str(scratch / "ray"),
-            worker_runtime_env={"env_vars": session.KEEPING_MEMORY},
+            worker_runtime_env={"env_vars": session.KEEPING_MEMORY | ({} if gpu else _NO_GPU)},
             failure_config=FailureConfig(
                 max_failures=RESTARTS_IN_ALL if restarts else 0, controller_failure_limit=restarts
             ),
@@ -149,13 +154,13 @@ def _trainer_class(single_node: bool) -> Any:
 
 
 def _tune_launch(elastic: bool) -> None:
-    """Ray Train's switches that make a launch on one machine seconds faster, and an elastic group's
-    way back after a node's death; the user's own win.
+    """Ray Train's switches that make a launch on one machine seconds faster, and how long a group
+    waits for its places; the user's own win.
     """
-    if elastic:
-        os.environ.setdefault(START_TIMEOUT, str(ELASTIC_START_S))
-    elif os.environ.get(START_TIMEOUT) == str(ELASTIC_START_S):
-        del os.environ[START_TIMEOUT]  # an elastic launch's, before this one
+    if os.environ.get(START_TIMEOUT) in (str(ELASTIC_START_S), str(NODES_START_S)):
+        del os.environ[START_TIMEOUT]  # of a launch before this one
+    if elastic or not session.started_here():
+        os.environ.setdefault(START_TIMEOUT, str(ELASTIC_START_S if elastic else NODES_START_S))
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
@@ -216,10 +221,9 @@ def _process_group(threads: int, gpu: bool) -> Iterator[None]:
     if gpu:
         torch.cuda.set_device(0)  # Ray shows each worker only its own device
     torch.distributed.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=size)
-    try:
-        yield
-    finally:
-        torch.distributed.destroy_process_group()
+    yield
+    # not after an error: with peers in a collective, NCCL would wait for them and hide the cause
+    torch.distributed.destroy_process_group()
 
 
 def _free_address() -> tuple[str, int]:

@@ -30,7 +30,8 @@ from typing import Any
 HANG_S = 25.0
 """Silence that counts as a hang; with what follows it, half a minute."""
 START_S = 600.0
-"""The same before the first step: imports, compilation, loading."""
+"""The same for what takes its time: whatever is done for the first time (it imports, compiles,
+allocates), and loading."""
 GAP_FACTOR = 3.0
 """A run whose longest pause so far was p is not called hanging before this times p."""
 OTHERS_S = 3.0
@@ -65,27 +66,28 @@ class Watch:
         self.hang_s, self.start_s = hang_s, start_s
         self._stop = threading.Event()
         self._beats = 0
-        self._doing = "starting"
+        self._doing, self._long = "starting", False
         self._done: set[str] = set()
-        self._under_way = False
         self._last = time.monotonic()
         self._longest = 0.0
 
-    def beat(self, doing: str) -> None:
-        """Say that this rank lives and what it does next. Cheap: call it for every micro-batch."""
+    def beat(self, doing: str, long: bool = False) -> None:
+        """Say that this rank lives and what it does next, and whether that is always `long`. Cheap:
+        call it for every micro-batch.
+        """
         now = time.monotonic()
-        if self._under_way:
+        if not self._takes_its_time():
             self._longest = max(self._longest, now - self._last)
-        self._under_way = self._under_way or doing in self._done
-        self._done.add(doing)
+        self._done.add(self._doing)
         self._beats += 1
-        self._last, self._doing = now, doing
+        self._last, self._doing, self._long = now, doing, long
+
+    def _takes_its_time(self) -> bool:
+        return self._long or self._doing not in self._done
 
     def limit_s(self) -> float:
-        """The silence that counts as a hang now. The first step, which compiles and allocates, is
-        over when something is done for the second time.
-        """
-        if not self._under_way:
+        """The silence that counts as a hang now."""
+        if self._takes_its_time():
             return max(self.start_s, self.hang_s)
         return max(self.hang_s, GAP_FACTOR * self._longest)
 

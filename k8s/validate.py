@@ -22,7 +22,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent
 CRDS = ROOT.parent.parent / "shared" / "data" / "kuberay-crds"
-TARGETS = ("base", "overlays/cpu")
+TARGETS = ("base", "overlays/cpu", "overlays/gpu", "overlays/gpu-infiniband")
 KUBERNETES = "1.31"
 RENDER_S = 60.0
 PRESERVE = "x-kubernetes-preserve-unknown-fields"

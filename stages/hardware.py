@@ -1,7 +1,9 @@
 """What a recipe is planned for: devices, how many stand in a node, and the network between them.
 
 Memory and links are per device, links per direction, from NVIDIA's datasheets: A100 SXM4 80 GB
-(2021), H100 SXM5 (2023), H200 SXM (2024). What they multiply stands in `model.flops`.
+(2021), H100 SXM5 (2023), H200 SXM (2024). What they multiply stands in `model.flops`. Hosts are
+those of DGX A100 (two EPYC 7742 with 8 channels of DDR4-3200 each, PCI Express 4.0), DGX H100 and
+H200 (two Xeon 8480C with 8 channels of DDR5-4800 each, PCI Express 5.0), 2 TB and 8 devices each.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ class Device:
     bandwidth: float
     link: float
     """To the other devices of a node (NVLink), one direction."""
+    host_link: float
+    """To the memory of its node (PCI Express, 16 lanes), one direction."""
+    host_bandwidth: float
+    """Of the memory of a node, which its devices share."""
 
     def flops(self, precision: Precision) -> float:
         """Dense FLOP/s."""
@@ -32,9 +38,9 @@ class Device:
 
 
 DEVICES = {
-    "a100": Device("A100", 80e9, 2.04e12, 300e9),
-    "h100": Device("H100", 80e9, 3.35e12, 450e9),
-    "h200": Device("H200", 141e9, 4.8e12, 450e9),
+    "a100": Device("A100", 80e9, 2.04e12, 300e9, 32e9, 409.6e9),
+    "h100": Device("H100", 80e9, 3.35e12, 450e9, 64e9, 614.4e9),
+    "h200": Device("H200", 141e9, 4.8e12, 450e9, 64e9, 614.4e9),
 }
 
 
@@ -54,6 +60,17 @@ class Hardware(BaseModel):
     """FlashAttention-2 on an H100, forward and backward (arXiv:2407.08608, section 1)."""
     bandwidth_share: float = Field(default=0.85, gt=0, le=1)
     network_share: float = Field(default=0.8, gt=0, le=1)
+    host_memory_gb: float = Field(default=2000, gt=0)
+    """Of a node."""
+    host_memory_share: float = Field(default=0.8, gt=0, le=1)
+    """The rest is the system's, the page cache's and Ray's object store's; an assumption."""
+    host_link_share: float = Field(default=0.8, gt=0, le=1)
+    """Of PCI Express, by copies of pinned memory; an assumption."""
+    host_bandwidth_share: float = Field(default=0.7, gt=0, le=1)
+    """Of the host's memory, by all workers of a node; an assumption."""
+    core_gbyte_s: float = Field(default=12, gt=0)
+    """GB/s of the host's memory that one core moves; a worker updates offloaded states with
+    `parallel.threads` of them. An assumption."""
 
     @property
     def datasheet(self) -> Device:

@@ -6,6 +6,7 @@ sizes are timed, each the median of several, on one process with the run's threa
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -46,6 +47,12 @@ class Machine:
     """What starting an operation costs."""
     peak: float
     """FLOP/s that model FLOPs utilisation is measured against."""
+    host_memory: float = math.inf
+    """Bytes of its node's memory that one worker may take; a processor's is its own."""
+    host_link: float = math.inf
+    """Bytes/s between device and host, one direction."""
+    host_bandwidth: float = math.inf
+    """Bytes/s that a worker's threads read and write of the host's memory."""
 
 
 def planned_machine(hardware: Hardware, run: RunShape) -> Machine:
@@ -65,6 +72,12 @@ def planned_machine(hardware: Hardware, run: RunShape) -> Machine:
         per_node=hardware.per_node,
         kernel_s=4e-6,  # a CUDA launch
         peak=peak,
+        host_memory=hardware.host_memory_gb * 1e9 * hardware.host_memory_share / hardware.per_node,
+        host_link=sheet.host_link * hardware.host_link_share,
+        host_bandwidth=min(
+            sheet.host_bandwidth * hardware.host_bandwidth_share / hardware.per_node,
+            run.config.parallel.threads * hardware.core_gbyte_s * 1e9,
+        ),
     )
 
 

@@ -7,17 +7,18 @@ for the backward pass; `tests/stages/planning` counts the same on a real model.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 
+from stages.planning.buckets import bucket_bytes
 from stages.planning.communication import LIVE_NUMBERS
+from stages.planning.host import host_memory
 from stages.planning.run_shape import RunShape
+from stages.planning.weights import largest_weight, optimizer_bytes
 
 CHUNK_TOKENS, CHUNK_LOGITS = {"cpu": 1024, "cuda": 4096}, 1 << 23
 """Tokens, and logits, that live at a time: `model.loss`'s, which is not imported for torch."""
 ATTENTION_BLOCK = 128
 """Queries of a block: `model.cpu_attention`'s, likewise."""
-BUCKET_NUMBERS = 5e8
-"""DeepSpeed's reduce_bucket_size and allgather_bucket_size, where the model is larger."""
 RESERVED = 2 * 2**30
 """The CUDA context, NCCL's buffers and cuBLAS's workspaces; nothing of it is the model's."""
 FRAGMENTS = 0.05
@@ -34,13 +35,10 @@ class Memory:
     activations: float
     logits: float
     buffers: float
-    on_host: float = 0.0
-    """Optimizer states and weights kept in the machine's memory."""
 
     @property
     def total(self) -> float:
-        """What lies on the device."""
-        return sum(asdict(self).values()) - self.on_host
+        return sum(astuple(self))
 
     def fits(self, capacity: float) -> bool:
         """Whether a device of `capacity` bytes holds it, with what nobody can count."""
@@ -48,34 +46,31 @@ class Memory:
 
 
 def training_memory(run: RunShape) -> Memory:
-    """Memory of one worker of `run`."""
+    """Memory of one worker of `run`. A processor's own is also the host's: what is offloaded there
+    stays.
+    """
     parallel = run.config.parallel
     ranks, zero = run.replicas, parallel.zero
+    away, host = parallel.offload_optimizer is not None, host_memory(run)
     master = 4.0 if zero else 0.0  # ZeRO keeps a float32 copy of its part, float32 or not
     optimizer = run.held * (optimizer_bytes(run) + master) / (ranks if zero else 1)
     weights = run.held * 4.0 / (ranks if zero == 3 else 1)
     gradients = run.held * 4.0 / (ranks if zero >= 2 else 1)
-    on_host = optimizer if parallel.offload_optimizer else 0.0
-    if parallel.offload_weights:
-        on_host += weights
+    if away and zero >= 2:  # each leaves for the host as soon as it is reduced
+        gradients = 0.0
     return Memory(
-        weights=0.0 if parallel.offload_weights else weights,
-        gradients=gradients,
-        optimizer=0.0 if parallel.offload_optimizer else optimizer,
+        weights=(0.0 if parallel.offload_weights else weights) + stays(run, host.weights),
+        gradients=gradients + stays(run, host.gradients),
+        optimizer=(0.0 if away else optimizer) + stays(run, host.optimizer),
         activations=activation_bytes(run),
         logits=logit_bytes(run),
-        buffers=buffer_bytes(run),
-        on_host=on_host,
+        buffers=buffer_bytes(run) + stays(run, host.copies),
     )
 
 
-def optimizer_bytes(run: RunShape) -> float:
-    """Bytes of optimizer state per parameter: AdamW's two moments; Muon's one, for matrices."""
-    if run.config.optimizer == "adamw":
-        return 8.0
-    tables = run.model.vocab_size * run.model.hidden_size
-    tables *= 1 if run.model.tie_word_embeddings else 2
-    return 4.0 + 4.0 * tables / run.model.parameters()
+def stays(run: RunShape, offloaded: float) -> float:
+    """Bytes on the device of what is offloaded to its host."""
+    return 0.0 if run.config.parallel.gpu else offloaded
 
 
 def layer_activations(run: RunShape) -> float:
@@ -151,8 +146,13 @@ def logit_bytes(run: RunShape) -> float:
 
 
 def buffer_bytes(run: RunShape) -> float:
-    """What gradients are gathered in on their way to other workers, and ZeRO 3's whole weights."""
-    held = 0.0 if run.replicas == 1 else 4.0 * min(BUCKET_NUMBERS, run.held)
-    if run.config.parallel.zero == 3:  # what is fetched ahead or kept, and the layer at work
+    """What gradients are gathered in on their way to other workers or the host, and ZeRO 3's whole
+    weights.
+    """
+    parallel = run.config.parallel
+    held = bucket_bytes(run)
+    if parallel.zero == 3:  # what is fetched ahead or kept, and the layer at work
         held += 4.0 * min(run.held, LIVE_NUMBERS + run.matrices / run.layers)
+    elif parallel.offload_optimizer:  # one weight's, fetched back to be added to
+        held += 4.0 * largest_weight(run)
     return held

@@ -2,16 +2,19 @@
 
 The roofline (Williams, Waterman and Patterson, 2009) by kinds of work: products and attention at
 the FLOP/s they reach, everything else at the memory's bandwidth. Gradients and weights travel
-behind the backward pass and cost what does not fit there; a tensor or sequence group waits for each
-exchange; a pipeline of p stages and m micro-batches idles (p - 1) / m of the time
-(arXiv:2104.04473, section 2.2).
+behind the backward pass and cost what does not fit there, and so do offloaded ones between device
+and host, after them; a tensor or sequence group waits for each exchange; a pipeline of p stages and
+m micro-batches idles (p - 1) / m of the time (arXiv:2104.04473, section 2.2). Whether a group
+exchanges over a node's links or the network follows from where its ranks stand
+(`stages.tune.mesh`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from stages.planning.communication import Communication, step_communication
+from stages.planning.host import host_traffic
 from stages.planning.machine import Machine
 from stages.planning.run_shape import RunShape
 from stages.planning.work import Work, step_work
@@ -28,17 +31,18 @@ class StepTime:
     attention: float
     passes: float
     update: float
+    newton_schulz: float
+    """Muon's products."""
     communication: float
     """Exposed: not hidden behind computing."""
+    host: float
+    """Exposed: offloaded numbers on their way, and their update by the host's processor."""
     idle: float
     """Waiting for the pipeline to fill and drain."""
 
     @property
     def total(self) -> float:
-        return (
-            self.products + self.attention + self.passes + self.update
-            + self.communication + self.idle
-        )  # fmt: skip
+        return sum(astuple(self))
 
 
 def step_time(run: RunShape, machine: Machine) -> StepTime:
@@ -48,28 +52,65 @@ def step_time(run: RunShape, machine: Machine) -> StepTime:
     attention = work.attention_flops / machine.attention
     passes = work.passes_bytes / machine.bandwidth + work.kernels * machine.kernel_s
     computing = products + attention + passes
-    stages = run.config.parallel.pipeline
+    parallel = run.config.parallel
+    on_host = parallel.gpu and parallel.offload_optimizer is not None
+    communication, host = exposed_seconds(run, machine, sent, computing)
     return StepTime(
         products=products,
         attention=attention,
         passes=passes,
-        update=work.update_bytes / machine.streaming,
-        communication=exposed_seconds(run, machine, sent, computing),
-        idle=computing * (stages - 1) / run.accumulation if stages > 1 else 0.0,
+        update=0.0 if on_host else work.update_bytes / machine.streaming,
+        newton_schulz=work.newton_schulz_flops / machine.products,
+        communication=communication,
+        host=host,
+        idle=computing * (parallel.pipeline - 1) / run.accumulation,
     )
 
 
 def exposed_seconds(
     run: RunShape, machine: Machine, sent: Communication, computing: float
-) -> float:
-    """Seconds of a step that workers wait for each other's bytes."""
-    parallel = run.config.parallel
-    inside = machine.link if parallel.model_ranks <= machine.per_node else machine.network
-    across = machine.link if run.workers <= machine.per_node else machine.network
-    travelling = (sent.gradients + sent.weights) / across
+) -> tuple[float, float]:
+    """(seconds of a step that workers wait for each other's bytes, and for the host).
+
+    What is reduced goes to the host after it, and what is fetched from there is gathered after it,
+    on the same stream: the two share the time that computing hides.
+    """
+    parallel, links = run.config.parallel, Links(run, machine)
+    travelling = (sent.gradients + sent.weights) / links.replicas
     hidden = BACKWARD_SHARE * computing if parallel.gpu else 0.0
-    waiting = (sent.tensor + sent.sequence + sent.pipeline) / inside
-    return max(0.0, travelling - hidden) + waiting
+    waiting = (
+        sent.tensor / links.tensor + sent.sequence / links.sequence
+        + sent.pipeline / links.pipeline + sent.updates / links.replicas
+    )  # fmt: skip
+    moved = host_traffic(run)
+    crossing = (moved.gradients + moved.fetched) / machine.host_link
+    host = max(0.0, crossing - max(0.0, hidden - travelling))
+    host += moved.updated / machine.host_link + moved.update / machine.host_bandwidth
+    return max(0.0, travelling - hidden) + waiting, host
+
+
+class Links:
+    """Bytes/s between the ranks of each kind of group: the network's where a group spans nodes."""
+
+    def __init__(self, run: RunShape, machine: Machine) -> None:
+        self._workers, self._machine = run.workers, machine
+        parallel = run.config.parallel
+        self.tensor = self.of(parallel.tensor, 1)
+        self.sequence = self.of(parallel.sequence, 1)
+        self.pipeline = self.of(parallel.pipeline, parallel.data)
+        self.replicas = self.of(run.replicas, parallel.tensor)
+        """Of those that hold the same weights; tensor ranks stand between them."""
+
+    def of(self, size: int, apart: int) -> float:
+        """Between `size` ranks, each `apart` from the next."""
+        node, machine = self._machine.per_node, self._machine
+        block = size * apart
+        spans = any(
+            first // node != (first + block - apart) // node
+            for start in range(0, self._workers, block)
+            for first in range(start, start + apart)
+        )
+        return machine.network if spans else machine.link
 
 
 __all__ = ["StepTime", "Work", "exposed_seconds", "step_time"]

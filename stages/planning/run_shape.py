@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model.config import ModelConfig
 from model.flops import Precision
@@ -28,6 +28,16 @@ class RunShape:
     @property
     def workers(self) -> int:
         return self.config.parallel.bounds[1]
+
+    def at(self, workers: int) -> RunShape:
+        """The same run on so many workers."""
+        parallel = self.config.parallel.model_copy(update={"workers": workers})
+        return replace(self, config=self.config.model_copy(update={"parallel": parallel}))
+
+    @property
+    def sizes(self) -> list[RunShape]:
+        """The run on as many workers as it may have, fewest first: one, or two where elastic."""
+        return [self.at(workers) for workers in sorted(set(self.config.parallel.bounds))]
 
     @property
     def rows(self) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from model.config import keys_seen
+from stages.planning.newton_schulz import newton_schulz_flops
 from stages.planning.run_shape import RunShape
 
 KERNELS_PER_LAYER = (40, 60)
@@ -33,6 +34,8 @@ class Work:
     """Through memory, for what is not a product."""
     update_bytes: float
     """Through memory, by the optimizer."""
+    newton_schulz_flops: float
+    """Of Muon's products."""
     kernels: float
 
 
@@ -55,6 +58,7 @@ def step_work(run: RunShape) -> Work:
         attention_flops=tokens * attention * (1 + again + ATTENTION_BACKWARD),
         passes_bytes=tokens * passes + run.accumulation * held * 3,  # gradients added up
         update_bytes=held / shards * OPTIMIZER_PASSES,
+        newton_schulz_flops=newton_schulz_flops(run),
         kernels=run.accumulation
         * run.layers
         * ((1 + again) * KERNELS_PER_LAYER[0] + KERNELS_PER_LAYER[1]),

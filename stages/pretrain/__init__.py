@@ -236,9 +236,9 @@ class Config(StageConfig):
     def check_shape(self, sizes: Mapping[str, Any]) -> None:
         """Raise ValueError where a model of these sizes cannot be trained as this config says."""
         self.parallel.check_sizes(sizes, self.sequence_length)
-        self.parallel.check_optimizer(self.optimizer)
+        self.parallel.check_optimizer(self.optimizer, sizes)
         if self.precision == "float8":
-            check_float8(self.parallel, sizes)
+            check_float8(self.parallel, sizes, self.sequence_length)
         context = sizes["max_position_embeddings"]
         if context < self.sequence_length:
             raise ValueError(

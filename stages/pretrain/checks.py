@@ -13,6 +13,8 @@ from cluster.artifact import Artifact
 from cluster.errors import UserError
 from model.config import ModelConfig
 from stages.pretrain import Config
+from stages.pretrain.data import TrainingSet
+from stages.tune.checkpoint import Checkpoint
 
 TOKENIZER = "tokenizer.json"
 
@@ -38,6 +40,12 @@ def check_tokens(
         said[f"tokenizer {tokenizer.id}"] = tokenizer.path
     if start is not None:
         said[f"start {start.id}"] = start.path
+        if tokenizer is None and not (start.path / TOKENIZER).is_file():
+            raise UserError(
+                f"start {start.id} has no {TOKENIZER}, so nothing says that its token numbers are "
+                "those of the tokens: import its tokenizer, encode the corpus with that, and name "
+                "it here too (tokenizer: NAME)"
+            )
     known = {name: path / TOKENIZER for name, path in said.items() if (path / TOKENIZER).is_file()}
     first, *others = known.items()
     for other in others:
@@ -96,3 +104,24 @@ def shape_of(config: Config, vocabulary: int, start: Artifact | None) -> ModelCo
             f"expected at least {vocabulary}"
         )
     return shape
+
+
+def check_course(config: Config, order: TrainingSet, found: Sequence[Checkpoint]) -> None:
+    """Refuse to begin anew, or to end sooner, where a run of another length is half done.
+
+    One that is longer goes on from the last checkpoint with its learning rates and data.
+    """
+    last, steps = found[-1], int(found[-1].state["steps"])
+    fitting = [
+        c.step
+        for c in found
+        if config.shares_course(c.step, c.state["steps"])
+        and order.shares_order(c.step, c.state["steps"])
+    ]
+    if last.step < steps and (not fitting or config.steps < last.step):
+        raise UserError(
+            f"{last.place} holds {last.step} of {steps} steps of a run that is not finished, and "
+            f"one of {config.steps} steps cannot go on from there (schedule {config.schedule}): "
+            f"finish that one with steps {steps}, change the seed to train beside it, or remove "
+            "the folder to begin anew"
+        )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from stages.pretrain import Config, EarlyStop
 from stages.pretrain.data import HeldoutText
 from stages.text.token_shards import IGNORED_LABEL, TokenBatch
 from stages.tune.decoder import Rows
-from stages.tune.journal import read_journal
 from stages.tune.mesh import Mesh, sum_over_ranks
 from stages.tune.passes import Passes
 
@@ -93,23 +91,23 @@ def losses_by_source(
 
 
 class Stopping:
-    """Ends a run whose held-out loss no longer falls; a function of the journal, so it resumes."""
+    """Ends a run whose held-out loss no longer falls; `losses`, one an evaluation, are kept in
+    checkpoints, so that a run which resumes or goes back stops where it would have.
+    """
 
-    def __init__(self, rule: EarlyStop | None, scratch: Path, step: int) -> None:
+    def __init__(self, rule: EarlyStop | None, losses: Sequence[float] = ()) -> None:
         self.rule = rule
-        lines: list[dict[str, Any]] = read_journal(scratch)
-        lines = [line for line in lines if line["step"] < step and HELDOUT in line]
-        self.seen: list[tuple[int, float]] = [(line["step"], line[HELDOUT]) for line in lines]
+        self.losses = list(losses)
 
-    def saw(self, step: int, loss: float) -> None:
-        """Take note of an evaluation; those of steps that were undone since are forgotten."""
-        self.seen = [*((at, old) for at, old in self.seen if at < step), (step, loss)]
+    def saw(self, loss: float) -> None:
+        """Take note of an evaluation; one that is not finite is worse than any."""
+        self.losses.append(loss if math.isfinite(loss) else math.inf)
 
     @property
     def due(self) -> bool:
         """Whether the last `patience` evaluations were all no better than the best before."""
-        if self.rule is None or len(self.seen) <= self.rule.patience:
+        if self.rule is None or len(self.losses) <= self.rule.patience:
             return False
-        losses = [loss for _, loss in self.seen]
-        earlier, recent = losses[: -self.rule.patience], losses[-self.rule.patience :]
+        patience = self.rule.patience
+        earlier, recent = self.losses[:-patience], self.losses[-patience:]
         return min(recent) > min(earlier) - self.rule.min_improvement

@@ -19,7 +19,7 @@ from cluster.board import BOARD, report
 from cluster.watch import Watch
 from stages.pretrain import Config
 from stages.pretrain.data import TrainingSet, folders_of, heldout_sets
-from stages.pretrain.evaluation import HELDOUT, Stopping, heldout_losses
+from stages.pretrain.evaluation import HELDOUT, heldout_losses
 from stages.pretrain.meter import StepMeter
 from stages.pretrain.tasks import accuracies
 from stages.pretrain.worker import Worker
@@ -42,7 +42,6 @@ def train(job: dict[str, Any]) -> None:
             worker.exchanges,
         )  # fmt: skip
         stack.enter_context(worker.exchanges.exchanging())
-        stopping = Stopping(config.early_stop, worker.scratch, worker.step)
         journal = stack.enter_context(
             Journal(worker.scratch, worker.step, active=worker.rank == 0, reporting=config.metrics)
         )
@@ -50,7 +49,7 @@ def train(job: dict[str, Any]) -> None:
         started, reported = time.monotonic(), 0.0
         if worker.resumed:
             journal.event("resumed", worker.step, workers=worker.world)
-        while worker.step < config.steps and not stopping.due:
+        while worker.step < config.steps and not worker.stopping.due:
             begun = meter.begin()
             rate = worker.set_learning_rate()
             with worker.working("reading a batch"), meter.reading():
@@ -61,13 +60,14 @@ def train(job: dict[str, Any]) -> None:
             own_loss = worker.passes.gradients(rows, predicted, lambda: worker.working("forward"))
             seen = worker.share(rows, own_loss, own_predicted)
             worker.guard.judge(seen.loss, seen.by_rank)
+            worker.beat("the optimizer's step")
             norm, taken = take.step(worker.guard.accepts)
             worker.count(seen, norm, taken)
             seconds = time.monotonic() - begun
             measured = meter.numbers(config.batch_tokens, seconds)
             if config.evaluates_at(worker.step + 1):
                 measured |= worker.evaluate(batch, heldout)
-                stopping.saw(worker.step, measured[HELDOUT])
+                worker.stopping.saw(measured[HELDOUT])
             journal.write(
                 worker.step, loss=seen.loss, learning_rate=rate, tokens=worker.tokens,
                 skipped=worker.skipped, gradient_norm=norm, **measured,
@@ -76,7 +76,7 @@ def train(job: dict[str, Any]) -> None:
             worker.step += 1
             if worker.guard.must_go_back:
                 worker.go_back(journal)
-            elif worker.is_to_save or stopping.due:
+            elif worker.is_to_save or worker.stopping.due:
                 worker.save()
             if time.monotonic() - reported > REPORT_S:
                 reported = time.monotonic()
@@ -86,7 +86,7 @@ def train(job: dict[str, Any]) -> None:
         seconds = time.monotonic() - started
         metrics = worker.metrics(seconds) | heldout_losses(worker, heldout)
         metrics |= accuracies(worker, worker.tasks)
-    if stopping.due:
+    if worker.stopping.due:
         metrics["stopped_early_at"] = worker.step
     report(metrics, config.steps, config.steps, "trained")
 

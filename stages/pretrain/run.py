@@ -11,7 +11,7 @@ from cluster.folder import Folder
 from cluster.trainer import run_workers
 from model.config import ModelConfig
 from stages.pretrain import Config
-from stages.pretrain.checks import check_tokens, shape_of, totals_of
+from stages.pretrain.checks import check_course, check_tokens, shape_of, totals_of
 from stages.pretrain.data import TrainingSet
 from stages.pretrain.loop import train
 from stages.pretrain.tasks import encoded_tasks
@@ -30,15 +30,15 @@ def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
     shape = shape_of(config, max(total["vocabulary_size"] for total in totals), start)
     check_reporting(config.metrics)
     tasks = encoded_tasks(config, _tokenizer_folder(inputs), context.seed)
-    epochs = TrainingSet(config, _folders(tokens, "train"), context.seed).epochs()
     checkpoints = Folder(checkpoints_of(context), context.scratch / "fetched")
-    _check_checkpoints(config, shape, checkpoints)
+    order = TrainingSet(config, _folders(tokens, "train"), context.seed)
+    _check_checkpoints(config, shape, checkpoints, order)
     context.connect()
     metrics = run_workers(
         train,
         {
             "config": config.model_dump(mode="json"),
-            "shape": shape.model_dump(),
+            "shape": shape.model_dump(mode="json"),
             "tasks": tasks,
             "tokens": {name: str(path) for name, path in _folders(tokens, "train").items()},
             "heldout": {name: str(path) for name, path in _folders(tokens, "heldout").items()},
@@ -58,7 +58,7 @@ def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
     heldout_bytes = sum(total["heldout_bytes"] for total in totals)
     tokens_per_byte = sum(total["heldout_tokens"] for total in totals) / heldout_bytes
     bits = metrics["heldout_loss"] / math.log(2) * tokens_per_byte
-    return metrics | {"heldout_bits_per_byte": bits, "epochs": epochs}
+    return metrics | {"heldout_bits_per_byte": bits, "epochs": order.epochs()}
 
 
 def checkpoints_of(context: Context) -> str:
@@ -66,13 +66,16 @@ def checkpoints_of(context: Context) -> str:
     return f"{context.durable or context.scratch.resolve()}/checkpoints"
 
 
-def _check_checkpoints(config: Config, shape: ModelConfig, root: Folder) -> None:
-    """Refuse, before any worker starts, a checkpoint of another model or with a lost shard, and a
-    disk too small for those to come.
+def _check_checkpoints(
+    config: Config, shape: ModelConfig, root: Folder, order: TrainingSet
+) -> None:
+    """Refuse, before any worker starts, a checkpoint of another model or with a lost shard, one
+    whose progress this run would throw away, and a disk too small for those to come.
     """
     found = find_checkpoints(root)
     if found:
-        check_model(found[-1], shape.model_dump())
+        check_model(found[-1], shape.model_dump(mode="json"))
+        check_course(config, order, found)
         for entry in found[-1].files:
             if (size := found[-1].folder.size(entry["path"])) != entry["size"]:
                 fault = f"{entry['path']} has {size or 'no'} bytes, expected {entry['size']}"

@@ -25,7 +25,7 @@ from model.moe import BALANCE_RATE, balance_experts
 from model.schedule import learning_rate
 from stages.pretrain import DECAY_FRACTION, Config
 from stages.pretrain.data import HeldoutText, TrainingSet
-from stages.pretrain.evaluation import heldout_losses, losses_by_source
+from stages.pretrain.evaluation import Stopping, heldout_losses, losses_by_source
 from stages.pretrain.tasks import Question, accuracies
 from stages.text.token_shards import TokenBatch
 from stages.tune.checkpoint import Checkpoint
@@ -97,14 +97,14 @@ class Worker:
         self.memory = TrainingMemory(
             job.get("checkpoints", str(self.scratch / "checkpoints")), self.scratch / "fetched",
             self.engine, pieces(self.engine, shapes, place_of(self.engine), renaming(self.mesh)),
-            self.shape.model_dump(), config.checkpoints.last, config.checkpoints.every,
+            self.shape.model_dump(mode="json"), config.checkpoints.last, config.checkpoints.every,
             renaming(self.mesh), lambda: self.beat("waiting for a checkpoint"),
         )  # fmt: skip
         self.exchanges = ExchangeClock(self.device)
         self.clock = WorkClock(self.exchanges)
         self.stragglers = Stragglers(self.world, config.watch.slow_ratio, self.mesh.pipeline)
         self._take_up(self.memory.take_up(self._fits, first))
-        self.resumed = self.step
+        self.resumed = self.saved = self.step
 
     def _fits(self, checkpoint: Checkpoint) -> bool:
         """Whether this run had, up to the checkpoint, its learning rates and its data."""
@@ -129,6 +129,7 @@ class Worker:
         self.loss: float = state.get("loss", float("nan"))
         self.skips: list[Skip] = list(state.get("skips", ()))
         self.guard = Guard(self.config.guards, self.world, state.get("guard"))
+        self.stopping = Stopping(self.config.early_stop, state.get("heldout_losses", ()))
 
     @property
     def precision(self) -> Precision:
@@ -137,11 +138,16 @@ class Worker:
 
     @property
     def is_to_save(self) -> bool:
-        """Whether a checkpoint of the step now reached is due."""
-        return self.step % self.config.checkpoint_every == 0 or self.step in self.milestones
+        """Whether a checkpoint of the step now reached is due.
 
-    def beat(self, doing: str) -> None:
-        self._watch.beat(doing)
+        While steps are refused it waits: it would push out what the run may have to go back to.
+        """
+        every = self.config.checkpoint_every
+        waiting = self.step // every > self.saved // every
+        return self.step in self.milestones or (waiting and not self.guard.refused)
+
+    def beat(self, doing: str, long: bool = False) -> None:
+        self._watch.beat(doing, long)
 
     @contextlib.contextmanager
     def working(self, doing: str) -> Iterator[None]:
@@ -228,11 +234,13 @@ class Worker:
                 f"{failed}, after {len(self.skips)} rollbacks: the run diverges; lower "
                 "learning_rate, warm up longer, or look at events.jsonl for the reasons"
             )
+        self.beat("going back to a checkpoint", long=True)
         state = self.memory.go_back(lambda c: c.step <= before and self._fits(c))
         if state is None:
             raise UserError(
                 f"{failed}, and there is no checkpoint at or before step {before} to go back to: "
-                "save more often (checkpoint_every), lower learning_rate, or warm up longer"
+                "lower learning_rate or warm up longer; or save more often (checkpoint_every) and "
+                "keep more (checkpoints.last)"
             )
         skip: Skip = {
             "first": batch_number(state["step"], self.skips),
@@ -241,7 +249,7 @@ class Worker:
         }
         skips = [*self.skips, skip]
         self._take_up({**state, "skips": skips})
-        self.guard.refused = 0
+        self.saved, self.guard.refused = self.step, 0
         journal.event("rolled back", last, **skip)
         journal.rewind(self.step)
 
@@ -249,10 +257,12 @@ class Worker:
         state = {
             "steps": self.config.steps, "tokens": self.tokens, "skipped": self.skipped,
             "loss": self.loss, "skips": self.skips, "guard": self.guard.state(),
+            "heldout_losses": self.stopping.losses,
             "workers": self.world, "zero": self.config.parallel.zero,
         }  # fmt: skip
         self.beat("copying a checkpoint")
         self.memory.save(self.step, state, pinned=(self.config.decay_start,))
+        self.saved = self.step
 
     def finish(self) -> None:
         """Wait for the last checkpoint."""

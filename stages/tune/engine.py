@@ -29,10 +29,17 @@ from stages.tune.pipeline import leave_the_step_out, pipeline_of
 from stages.tune.ulysses import divide_sequences
 
 CLIP_NORM = 1.0
+BUCKET_NUMBERS = 200_000_000
+"""Most gradients that are exchanged at once; DeepSpeed holds a buffer of so many float32, or two."""
 
 
 def deepspeed_config(
-    parallel: Parallel, accumulation: int, clip_norm: float, hidden_size: int, muon: bool
+    parallel: Parallel,
+    accumulation: int,
+    clip_norm: float,
+    hidden_size: int,
+    muon: bool,
+    parameters: int = BUCKET_NUMBERS,
 ) -> dict[str, Any]:
     """DeepSpeed's configuration; micro-batch and accumulation, from which it finds the batch.
 
@@ -43,11 +50,12 @@ def deepspeed_config(
         "train_micro_batch_size_per_gpu": parallel.rows,
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": clip_norm if parallel.zero else 0.0,
-        "zero_optimization": _zero_section(parallel, hidden_size, muon),
+        "zero_optimization": _zero_section(parallel, hidden_size, muon, parameters),
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": None,
         "wall_clock_breakdown": False,
+        "timers": {"throughput": {"enabled": False}},  # it waits for the GPU at every micro-batch
     }
     if parallel.tensor > 1:
         # on the host: slices of what has no memory have none either
@@ -55,10 +63,16 @@ def deepspeed_config(
     return config
 
 
-def _zero_section(parallel: Parallel, hidden_size: int, muon: bool) -> dict[str, Any]:
+def _zero_section(
+    parallel: Parallel, hidden_size: int, muon: bool, parameters: int
+) -> dict[str, Any]:
     section: dict[str, Any] = {"stage": parallel.zero}
     if parallel.zero:  # on CPUs there is no second stream to overlap with
-        section |= {"overlap_comm": parallel.gpu, "contiguous_gradients": True}
+        section |= {
+            "overlap_comm": parallel.gpu,
+            "contiguous_gradients": True,
+            "reduce_bucket_size": min(BUCKET_NUMBERS, parameters),
+        }
     if parallel.zero == 3:  # sizes as Hugging Face's "auto": norms stay, matrices come and go
         section |= {
             "stage3_param_persistence_threshold": 10 * hidden_size,
@@ -139,8 +153,9 @@ def start_engine(
     """
     deepspeed = _begin_deepspeed()
     config = deepspeed_config(
-        parallel, accumulation, clip_norm, hidden_size, muon=is_muon(optimizer)
-    )
+        parallel, accumulation, clip_norm, hidden_size, muon=is_muon(optimizer),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )  # fmt: skip
     with taking_part(parallel, config):
         engine, *_ = deepspeed.initialize(
             model=model, optimizer=optimizer, config=config, mpu=groups, dist_init_required=False

@@ -3,8 +3,10 @@
 While `exchanging` is on, the functions of `torch.distributed` add up the time they take, whoever
 calls them (DeepSpeed calls them through the same names, but for two that it keeps). On a processor
 that is the time in the call, or in `wait` where it was asynchronous; on a GPU the time that the
-current stream waits, by CUDA events. What is hidden behind computing does not count: it costs
-nothing.
+stream which computes waits, by CUDA events: for a collective of its own, or for a stream of
+DeepSpeed's that exchanges beside it. What is hidden behind computing does not count: it costs
+nothing. Nor does what the host waits for with a device that has nothing to do (the end of ZeRO 1's
+and 2's overlapped reduction).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class ExchangeClock:
 
     def __init__(self, device: torch.device) -> None:
         self.cuda = device.type == "cuda"
+        self.computing = torch.cuda.current_stream(device) if self.cuda else None
         self.seconds = 0.0
         self.events: list[tuple[Any, Any]] = []
         self.depth = 0
@@ -41,11 +44,15 @@ class ExchangeClock:
         found = [(dist, name, getattr(dist, name)) for name in COLLECTIVES]
         if backend := getattr(sys.modules.get("deepspeed.comm.comm"), "cdb", None):
             found += [(backend, name, getattr(backend, name)) for name in KEPT_BY_DEEPSPEED]
+        wait_stream = torch.cuda.Stream.wait_stream
         for owner, name, function in found:
             setattr(owner, name, self._timed(function))
+        if self.cuda:
+            torch.cuda.Stream.wait_stream = self._timed(wait_stream)  # type: ignore[method-assign]
         try:
             yield
         finally:
+            torch.cuda.Stream.wait_stream = wait_stream  # type: ignore[method-assign]
             for owner, name, function in found:
                 setattr(owner, name, function)
 
@@ -66,13 +73,14 @@ class ExchangeClock:
             yield
         finally:
             self.depth -= 1
-            if self.depth == 0 and begin is None:
+            if self.depth == 0 and not self.cuda:
                 self.seconds += time.perf_counter() - begun
-            elif self.depth == 0:
-                self.events.append((begin, self._event()))
+            elif begin is not None and self.depth == 0 and (end := self._event()) is not None:
+                self.events.append((begin, end))
 
     def _event(self) -> Any:
-        if not self.cuda:
+        """This moment of the stream that computes; None beside it, and on a processor."""
+        if not self.cuda or torch.cuda.current_stream() != self.computing:
             return None
         event = torch.cuda.Event(enable_timing=True)
         event.record()

@@ -166,9 +166,14 @@ class Skip(TypedDict):
 
 
 def batch_number(step: int, skips: Sequence[Skip]) -> int:
-    """The number of the batch that a step takes: the step's own, moved past all that is skipped."""
-    number = step
+    """The number of the batch that a step takes: the step's own, moved past all that is skipped.
+
+    A later skip may begin before an earlier one and hold it: what both name is passed over once.
+    """
+    number, passed = step, -1
     for skip in sorted(skips, key=lambda skip: skip["first"]):
-        if number >= skip["first"]:
-            number += skip["last"] - skip["first"] + 1
+        first = max(skip["first"], passed + 1)
+        if number >= first and skip["last"] >= first:
+            number += skip["last"] - first + 1
+            passed = skip["last"]
     return number

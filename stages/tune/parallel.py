@@ -144,8 +144,15 @@ class Parallel(StageConfig):
         """The data parallel degree, of the largest group where elastic."""
         return self.bounds[1] // self.model_ranks
 
-    def check_optimizer(self, kind: str) -> None:
-        """Raise ValueError where DeepSpeed cannot run the optimizer on this shape."""
+    def check_optimizer(self, kind: str, sizes: Mapping[str, Any]) -> None:
+        """Raise ValueError where DeepSpeed cannot run the optimizer on this shape, or not with a
+        model of these sizes.
+        """
+        if kind == "muon" and sizes.get("num_experts"):
+            raise ValueError(
+                f"optimizer is muon and the model has {sizes['num_experts']} experts: they are "
+                "stacked in one tensor, and DeepSpeed's Muon takes matrices; use adamw"
+            )
         if kind == "muon" and self.offload_optimizer:
             raise ValueError(
                 f"optimizer is muon with parallel.offload_optimizer {self.offload_optimizer}: "
@@ -187,7 +194,10 @@ class Parallel(StageConfig):
     def _check_kind(self, sizes: Mapping[str, Any]) -> None:
         """Raise ValueError for a kind of layer that a degree cannot divide."""
         latent, experts = sizes.get("kv_lora_rank"), sizes.get("num_experts")
-        for field, found in (("tensor", latent), ("sequence", latent), ("pipeline", experts)):
+        undivided = (
+            ("tensor", latent), ("sequence", latent), ("tensor", experts), ("pipeline", experts)
+        )  # fmt: skip
+        for field, found in undivided:
             if found and getattr(self, field) > 1:
                 kind = "a mixture of experts" if found is experts else "latent attention"
                 raise ValueError(

@@ -27,8 +27,11 @@ def uses_bfloat16(precision: Precision | Literal["float8"], gpu: bool) -> bool:
     return gpu or bool(known.get("amx_bf16") or known.get("avx512_bf16"))
 
 
-def check_float8(parallel: Parallel, sizes: Mapping[str, Any]) -> None:
-    """Raise ValueError where layers cannot run in float8; `sizes` are ModelConfig's fields."""
+def check_float8(parallel: Parallel, sizes: Mapping[str, Any], sequence_length: int) -> None:
+    """Raise ValueError where layers cannot run in float8; `sizes` are ModelConfig's fields.
+
+    The gradient of a weight is a product over tokens, so the sequence is one of the widths.
+    """
     if not parallel.gpu:
         raise ValueError(
             "precision is float8 and parallel.gpu false: only GPUs multiply 8-bit floats (Ada, "
@@ -41,6 +44,7 @@ def check_float8(parallel: Parallel, sizes: Mapping[str, Any]) -> None:
         )
     heads = {name: sizes[name] * sizes["head_dim"] for name in _HEADS}
     widths = {name: sizes[name] for name in ("hidden_size", "intermediate_size")}
+    widths |= {"sequence_length": sequence_length}
     for name, width in (widths | {f"{n} x head_dim": w for n, w in heads.items()}).items():
         if width % TILE:
             raise ValueError(

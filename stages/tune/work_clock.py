@@ -44,11 +44,11 @@ class WorkClock:
         self._seconds += time.perf_counter() - begun - (exchanges.seconds - waited)
 
     def take(self) -> float:
-        """The seconds since the last `take`. On a GPU, call it once the kernels have finished."""
+        """The seconds since the last `take`. On a GPU it waits for the kernels of the blocks."""
         seconds = self._seconds
         for sign, pairs in ((1, self._events), (-1, self._waits)):
             for begin, end in pairs:
                 end.synchronize()
                 seconds += sign * begin.elapsed_time(end) / 1000
         self._seconds, self._events, self._waits = 0.0, [], []
-        return seconds
+        return max(0.0, seconds)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from cluster import session
 from cluster.board import WorkerError, report
 from cluster.errors import UserError, disk_is_full
-from cluster.trainer import run_workers
+from cluster.trainer import START_TIMEOUT, _tune_launch, run_workers
 
 pytestmark = pytest.mark.dist
 
@@ -93,6 +94,28 @@ def test_a_full_disk_is_not_tried_again(ray_session: None, tmp_path: Path) -> No
 def test_a_killed_worker_starts_again(ray_session: None, tmp_path: Path) -> None:
     metrics = _run(_killed_once, {"marker": str(tmp_path / "marker")}, tmp_path)
     assert metrics == {"survived": True}
+
+
+def _sight(config: dict[str, Any]) -> None:
+    report({name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR")})
+
+
+def test_workers_that_asked_for_no_gpu_see_none(ray_session: None, tmp_path: Path) -> None:
+    found = _run(_sight, {}, tmp_path)
+    assert found == {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+
+
+def test_how_long_a_group_waits_for_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(START_TIMEOUT, raising=False)
+    for here, elastic, expected in [
+        (True, False, None), (False, False, "1800.0"), (False, True, "10.0"), (True, False, None)
+    ]:  # fmt: skip
+        monkeypatch.setattr(session, "started_here", lambda here=here: here)
+        _tune_launch(elastic)
+        assert os.environ.get(START_TIMEOUT) == expected
+    monkeypatch.setenv(START_TIMEOUT, "77")
+    _tune_launch(elastic=True)
+    assert os.environ[START_TIMEOUT] == "77", "the user's own"
 
 
 def test_a_worker_that_always_dies_is_given_up(ray_session: None, tmp_path: Path) -> None:

@@ -83,6 +83,19 @@ def test_the_limit_grows_with_the_runs_own_pauses(tmp_path: Path) -> None:
     assert 0.15 <= watch.limit_s() < 5.0
 
 
+def test_what_is_done_for_the_first_time_may_take_long(tmp_path: Path) -> None:
+    watch = Watch(tmp_path, 0, 1, hang_s=1.0, start_s=5.0)
+    limits = []
+    for doing in ("reading", "forward", "reading", "forward", "evaluating", "reading"):
+        watch.beat(doing)
+        limits.append(watch.limit_s())
+    assert limits == [5.0, 5.0, 1.0, 1.0, 5.0, 1.0]
+    watch.beat("going back", long=True)
+    watch.beat("reading")
+    watch.beat("going back", long=True)
+    assert watch.limit_s() == 5.0, "loading always does"
+
+
 def _times(draw: np.random.Generator, world: int, jitter: float) -> list[float]:
     times = 0.4 * np.exp(draw.normal(0, jitter, world))
     times += (draw.random(world) < 0.01) * draw.uniform(0, 3.0, world)  # a stall now and then

@@ -159,7 +159,7 @@ def state_hash(worker: Worker) -> str:
         digest.update(json.dumps(numbers).encode())
         held += [piece.view(value) for value in tensors.values()]
     for tensor in held:
-        digest.update(tensor.detach().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -134,8 +134,14 @@ def _rank(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), OMP_NUM_THREADS="1",
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
     )  # fmt: skip
+    from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
+    from deepspeed.accelerator.real_accelerator import set_accelerator
+
     if gpu:  # as Ray does: each sees one device, its own
         os.environ.update(CUDA_VISIBLE_DEVICES=str(rank), LOCAL_RANK="0")
+    else:  # the server that this was forked from may have found GPUs
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        set_accelerator(CPU_Accelerator())
     import torch
 
     torch.set_num_threads(1)

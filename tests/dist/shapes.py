@@ -65,6 +65,7 @@ EXPERTS: list[Shape] = [
     {"workers": 2, "zero": 1, "activation_checkpointing": True},
     {"workers": 4, "zero": 3},
     {"workers": 3, "zero": 1, "rows": 1},
+    {"workers": 2, "sequence": 2, "zero": 1},
 ]
 EXPERT_SIZES = {
     "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16,

@@ -251,6 +251,32 @@ def test_after_several_refused_steps_the_run_goes_back_and_skips_the_data(
     assert state["step"] == 14
 
 
+def test_frequent_checkpoints_do_not_push_out_what_a_run_goes_back_to(
+    tokens: Path, tmp_path: Path
+) -> None:
+    there = job(
+        tokens, tmp_path, steps=12, guards=GUARDS, checkpoint_every=1, learning_rate=1e-3,
+        parallel={"rows": 4, "workers": 2, "zero": 1},
+    )  # fmt: skip
+    run(2, faults.spoil, there, 0, [8, 9, 10], "nan", log=tmp_path / "log")
+    (back,) = events(tmp_path, "rolled back")
+    assert (back["first"], back["last"], back["back_to"]) == (8, 10, 8)
+    assert find_checkpoints(tmp_path / "checkpoints")[-1].step == 12
+
+
+def test_layers_of_several_kinds_are_taken_up_again(tokens: Path, tmp_path: Path) -> None:
+    shape = model_shape(
+        sliding_window=8, layer_types=["sliding_attention", "full_attention"], num_hidden_layers=2
+    ).model_dump(mode="json")
+    for place, steps in (("twice", 6), ("twice", 12), ("once", 12)):
+        there = job(tokens, tmp_path / place, schedule="wsd", steps=12) | {"shape": shape}
+        target = faults.until if steps == 6 else faults.train
+        more = (6,) if steps == 6 else ()
+        run(1, target, there, *more, log=tmp_path / f"{place}.log")
+    assert events(tmp_path / "twice", "resumed")
+    assert losses(tmp_path / "twice") == losses(tmp_path / "once")
+
+
 def hang(tokens: Path, folder: Path, watch: dict[str, Any], gpu: bool = False) -> float:
     """Seconds from where one rank stops until every rank has ended with the stacks told."""
     parallel = {"rows": 4, "workers": 2, "zero": 1, "gpu": gpu}

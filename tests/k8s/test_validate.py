@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -21,9 +23,29 @@ needs_crds = pytest.mark.skipif(
 )
 
 
+OVERLAYS = [name for name in validate.TARGETS if name.startswith("overlays/")]
+GPU_OVERLAYS = [name for name in OVERLAYS if "gpu" in name]
+Documents = list[dict[str, Any]]
+
+
 @pytest.fixture(scope="module")
-def rendered() -> list[dict[str, Any]]:
-    return validate.render(ROOT / "k8s" / "overlays" / "cpu")
+def renderings() -> dict[str, Documents]:
+    return {name: validate.render(ROOT / "k8s" / name) for name in OVERLAYS}
+
+
+@pytest.fixture(scope="module")
+def rendered(renderings: dict[str, Documents]) -> Documents:
+    return renderings["overlays/cpu"]
+
+
+@pytest.fixture(params=OVERLAYS)
+def overlay(request: pytest.FixtureRequest, renderings: dict[str, Documents]) -> Documents:
+    return renderings[request.param]
+
+
+@pytest.fixture(params=GPU_OVERLAYS)
+def gpu_overlay(request: pytest.FixtureRequest, renderings: dict[str, Documents]) -> Documents:
+    return renderings[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +68,24 @@ def pod_specs(node: Any) -> list[dict[str, Any]]:
     return here + [spec for value in node.values() for spec in pod_specs(value)]
 
 
+def environment(container: dict[str, Any]) -> dict[str, str | None]:
+    return {entry["name"]: entry.get("value") for entry in container["env"]}
+
+
+def worker_group(documents: Documents, name: str) -> dict[str, Any]:
+    groups = find(documents, "RayCluster")["spec"]["workerGroupSpecs"]
+    (found,) = [group for group in groups if group["groupName"] == name]
+    return found
+
+
 @needs_kubectl
 @needs_crds
 def test_every_object_is_checked_and_valid(capfd: pytest.CaptureFixture[str]) -> None:
     assert validate.main([]) == 0
     shown = capfd.readouterr()
     assert "SKIPPED" not in shown.err
-    for name in ("RayCluster/raylm", "RayJob/raylm-tiny", "RayService/raylm-endpoint", "Role/"):
-        assert shown.out.count(name) == 2, "in the base and in the overlay"
+    for name in ("RayCluster/raylm", "RayJob/raylm-", "RayService/raylm-endpoint", "Role/"):
+        assert shown.out.count(name) == len(validate.TARGETS), "in the base and in every overlay"
 
 
 @needs_kubectl
@@ -105,8 +137,12 @@ def test_wrong_types_and_missing_fields_are_refused(
 
 
 @needs_kubectl
+def test_the_operator_refuses_nothing(overlay: Documents) -> None:
+    assert [rule for document in overlay for rule in validate.operator_rules(document)] == []
+
+
+@needs_kubectl
 def test_what_the_operator_refuses_is_refused(rendered: list[dict[str, Any]]) -> None:
-    assert [rule for document in rendered for rule in validate.operator_rules(document)] == []
     job = find(rendered, "RayJob")
     job["spec"] |= {"backoffLimit": 2, "submissionMode": "SidecarMode"}
     assert list(validate.operator_rules(job)) == [
@@ -168,11 +204,16 @@ def test_a_broken_kustomization_fails(tmp_path: Path, capfd: pytest.CaptureFixtu
 
 
 @needs_kubectl
-def test_every_container_is_restricted_and_bounded(rendered: list[dict[str, Any]]) -> None:
-    specs = [spec for document in rendered for spec in pod_specs(document)]
-    assert len(specs) == 4
+def test_every_container_is_restricted_and_bounded(overlay: Documents) -> None:
+    namespace = find(overlay, "Namespace")["metadata"]["labels"]
+    assert namespace["pod-security.kubernetes.io/enforce"] == "restricted"
+    specs = [spec for document in overlay for spec in pod_specs(document)]
+    groups = find(overlay, "RayCluster")["spec"]["workerGroupSpecs"]
+    assert len(specs) == 3 + len(groups), "two heads, the endpoint's replicas, the workers"
     for spec in specs:
         assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
         for container in spec["containers"] + spec.get("initContainers", []):
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
@@ -185,28 +226,145 @@ def test_every_container_is_restricted_and_bounded(rendered: list[dict[str, Any]
 
 
 @needs_kubectl
-def test_tokens_are_references_and_never_values(rendered: list[dict[str, Any]]) -> None:
-    assert "Secret" not in {document["kind"] for document in rendered}
+def test_what_is_written_has_a_place(overlay: Documents) -> None:
+    """HOME (Triton's cache), /tmp (inductor's) and /dev/shm, beside a root that is read-only."""
+    for spec in (spec for document in overlay for spec in pod_specs(document)):
+        empty = {volume["name"] for volume in spec["volumes"] if "emptyDir" in volume}
+        for container in spec["containers"] + spec.get("initContainers", []):
+            places = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+            home = environment(container)["HOME"]
+            assert {places[home or ""], places["/tmp"], places["/dev/shm"]} <= empty
+
+
+@needs_kubectl
+def test_work_in_progress_lies_where_driver_and_workers_see_it(overlay: Documents) -> None:
+    claim = find(overlay, "PersistentVolumeClaim")
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    specs = pod_specs(find(overlay, "RayCluster"))
+    for spec in specs:
+        (container,) = spec["containers"]
+        assert environment(container)["XDG_CACHE_HOME"] == "/data/cache"
+        (volume,) = [mount["name"] for mount in container["volumeMounts"]
+                     if mount["mountPath"] == "/data"]  # fmt: skip
+        source = {"claimName": claim["metadata"]["name"]}
+        assert {"name": volume, "persistentVolumeClaim": source} in spec["volumes"]
+
+
+@needs_kubectl
+def test_the_endpoints_cache_is_not_the_volume_it_may_only_read(overlay: Documents) -> None:
+    for spec in pod_specs(find(overlay, "RayService")):
+        for container in spec["containers"] + spec.get("initContainers", []):
+            assert "XDG_CACHE_HOME" not in environment(container)
+
+
+@needs_kubectl
+def test_shared_memory_holds_rays_objects(overlay: Documents) -> None:
+    """Ray keeps its objects on disk where /dev/shm is smaller than what it takes for them."""
+    cluster = find(overlay, "RayCluster")["spec"]
+    service = find(overlay, "RayService")["spec"]["rayClusterConfig"]
+    for spec in (cluster, service):
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+            pod = group["template"]["spec"]
+            (shared,) = [volume["emptyDir"] for volume in pod["volumes"]
+                         if volume["name"] == "shared-memory"]  # fmt: skip
+            assert shared["medium"] == "Memory"
+            memory = gibibytes(pod["containers"][0]["resources"]["limits"]["memory"])
+            told = group["rayStartParams"].get("object-store-memory")
+            objects = int(told) / 2**30 if told else 0.3 * memory
+            assert objects < gibibytes(shared["sizeLimit"]) < memory
+
+
+def gibibytes(quantity: str) -> float:
+    assert quantity.endswith("Gi")
+    return float(quantity.removesuffix("Gi"))
+
+
+@needs_kubectl
+def test_gpu_pods_ask_for_whole_nodes_of_gpus(gpu_overlay: Documents) -> None:
+    group = worker_group(gpu_overlay, "gpus")
+    assert (group["minReplicas"], group["replicas"], group["maxReplicas"]) == (0, 1, 8)
+    pod = group["template"]["spec"]
+    resources = pod["containers"][0]["resources"]
+    assert resources["requests"] == resources["limits"], "no other pod may take from a training"
+    assert resources["limits"]["nvidia.com/gpu"] == "8"
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in (
+        pod["tolerations"]
+    )
+    shared = {"medium": "Memory", "sizeLimit": "64Gi"}
+    assert {"name": "shared-memory", "emptyDir": shared} in pod["volumes"]
+    assert environment(pod["containers"][0])["NCCL_DEBUG"] == "WARN"
+    (other,) = find(gpu_overlay, "RayCluster")["spec"]["workerGroupSpecs"][:1]
+    assert other["groupName"] == "workers"
+    assert "nvidia.com/gpu" not in str(other), "the CPU group stays as it is"
+
+
+@needs_kubectl
+def test_infiniband_is_for_the_gpu_group_alone(renderings: dict[str, Documents]) -> None:
+    assert "rdma/ib" not in str(renderings["overlays/gpu"])
+    documents = renderings["overlays/gpu-infiniband"]
+    assert str(documents).count("rdma/ib") == 2
+    container = worker_group(documents, "gpus")["template"]["spec"]["containers"][0]
+    for kind in ("requests", "limits"):
+        assert container["resources"][kind]["rdma/ib"] == "1"
+    assert environment(container)["NCCL_NET"] == "IB"
+
+
+@needs_kubectl
+def test_tokens_are_references_and_never_values(overlay: Documents) -> None:
+    assert "Secret" not in {document["kind"] for document in overlay}
     for kind, key in (("RayCluster", None), ("RayService", "rayClusterConfig")):
-        spec = find(rendered, kind)["spec"]
+        spec = find(overlay, kind)["spec"]
         options = (spec[key] if key else spec)["authOptions"]
         assert options == {"mode": "token", "secretName": "raylm-ray-token"}
+    for spec in (spec for document in overlay for spec in pod_specs(document)):
+        for container in spec["containers"]:
+            credentials = {"name": "raylm-credentials", "optional": True}
+            assert container["envFrom"] == [{"secretRef": credentials}]
 
 
 @needs_kubectl
-def test_serves_config_is_one_that_ray_and_our_app_accept(rendered: list[dict[str, Any]]) -> None:
+def test_the_job_runs_a_shipped_recipe_and_the_endpoint_serves_it(overlay: Documents) -> None:
+    """The command is one that the CLI has; store and model are the same on both sides."""
     from ray.serve.schema import ServeDeploySchema
+    from typer.main import get_command
 
     from serve.app import Settings
+    from stages.cli import app
+    from stages.recipe import builtin_recipes, load_recipe
 
-    config = yaml.safe_load(find(rendered, "RayService")["spec"]["serveConfigV2"])
-    schema = ServeDeploySchema.model_validate(config)
+    job = find(overlay, "RayJob")
+    program, command, name, *rest = shlex.split(job["spec"]["entrypoint"])
+    assert (program, command) == ("raylm", "run")
+    assert name in builtin_recipes()
+    assert job["metadata"]["name"] == f"raylm-{name}"
+    get_command(app).commands["run"].make_context("run", [name, *rest]).close()  # type: ignore[attr-defined]
+    recipe = load_recipe(name, [word for word in rest if word != "--set"])
+    assert recipe.file.serve is not None
+
+    service = find(overlay, "RayService")["spec"]
+    schema = ServeDeploySchema.model_validate(yaml.safe_load(service["serveConfigV2"]))
     assert schema.applications[0].import_path == "serve.app:build_app"
-    assert Settings.model_validate(schema.applications[0].args).model == "tiny/int8"
+    settings = Settings.model_validate(schema.applications[0].args)
+    assert settings.store == recipe.file.store
+    assert settings.model == f"{name}/{recipe.file.serve.model}"
+    head = service["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
+    waits = head["initContainers"][0]["args"][0]
+    assert f"raylm show {settings.model} --store {settings.store};" in waits
 
 
 @needs_kubectl
-def test_the_jobs_command_is_one_that_the_cli_has(rendered: list[dict[str, Any]]) -> None:
-    entrypoint = find(rendered, "RayJob")["spec"]["entrypoint"].split()
-    assert entrypoint[:3] == ["raylm", "run", "tiny"]
-    assert (ROOT / "stages" / "recipes" / "tiny.yaml").is_file()
+@needs_crds
+def test_readmes_own_kustomization_is_valid(tmp_path: Path, schemas: validate.Schemas) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"(?:^    .*\n)+", text[text.index("    resources: [") :], re.MULTILINE)[
+        :1
+    ]
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "kustomization.yaml").write_text(re.sub("(?m)^    ", "", block))
+    documents = validate.render(tmp_path / "mine")
+    assert validate.validate("mine", documents, schemas) == []
+    for spec in (spec for document in documents for spec in pod_specs(document)):
+        for container in spec["containers"] + spec.get("initContainers", []):
+            assert container["image"] == "REGISTRY/raylm:0.1.0"
+    assert find(documents, "RayJob")["spec"]["entrypoint"].startswith("raylm run ")

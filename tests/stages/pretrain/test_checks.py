@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,13 @@ from model.tokenizer import Tokenizer
 from stages.importing import import_artifact
 from stages.planning import check_shapes
 from stages.pretrain import Config
+from stages.pretrain.checks import check_course
+from stages.pretrain.data import TrainingSet
 from stages.pretrain.run import run
 from stages.recipe import load_recipe
 from stages.stage import Context
+from stages.tune.checkpoint import find_checkpoints
+from tests.dist.ranks import write_tokens
 from tests.stages.small import recipe_from, sums, write_model
 
 Dress = Callable[..., Artifact]
@@ -101,6 +106,44 @@ def test_a_start_that_lacks_weights(
     _refused(
         r"start .*: the weights .* model\.norm\.weight: found nothing", context, inputs, start="s"
     )
+
+
+def test_a_start_that_does_not_say_its_tokens(
+    tokens: Path, tmp_path: Path, as_artifact: Dress, context: Context
+) -> None:
+    folder = write_model(tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    inputs = {
+        "tokens": as_artifact(tokens, "tokens"), "start": as_artifact(folder, "checkpoint")
+    }  # fmt: skip
+    _refused("start .* has no tokenizer.json, so nothing says", context, inputs, start="s")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "reached", "steps", "refused"),
+    [
+        ("cosine", 60, 80, True),
+        ("cosine", 60, 100, False),  # the same run
+        ("cosine", 100, 120, False),  # that run is over
+        ("wsd", 60, 50, True),
+        ("wsd", 60, 400, False),  # goes on from there
+        ("wsd", 95, 400, True),  # it decays already, and nothing before that is kept
+    ],
+)
+def test_progress_that_a_run_would_throw_away(
+    schedule: str, reached: int, steps: int, refused: bool, tmp_path: Path
+) -> None:
+    there = tmp_path / "checkpoints" / f"step-{reached:08d}-abc"
+    there.mkdir(parents=True)
+    (there / "state.json").write_text(json.dumps({"format": 2, "step": reached, "steps": 100}))
+    config = Config.model_validate(
+        {"tokens": "t", "schedule": schedule, "steps": steps, "warmup_steps": 10,
+         "batch_tokens": 128, "sequence_length": 16}
+    )  # fmt: skip
+    order = TrainingSet(config, {"t": write_tokens(tmp_path / "tokens") / "train"}, seed=1)
+    said = rf"holds {reached} of 100 steps of a run that is not finished, and one of {steps} steps"
+    with pytest.raises(UserError, match=said) if refused else nullcontext():
+        check_course(config, order, find_checkpoints(tmp_path / "checkpoints"))
 
 
 def test_a_recipe_that_mixes_tokenizers_is_refused_before_any_stage(tmp_path: Path) -> None:

@@ -116,6 +116,13 @@ def test_what_a_degree_cannot_divide_is_refused_by_name() -> None:
         Parallel(workers=2, tensor=2).check_sizes(sizes, 256)
     with pytest.raises(ValueError, match=r"pipeline is 2 and .* mixture of experts"):
         Parallel(workers=2, pipeline=2).check_sizes(sizes, 256)
+    experts = {"depth": 2, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+    with pytest.raises(ValidationError, match=r"tensor is 2 and .* mixture of experts"):
+        _config(model=experts, parallel={**TWO, "tensor": 2})
+    with pytest.raises(ValidationError, match=r"optimizer is muon and the model has 4 experts"):
+        _config(model=experts, optimizer="muon")
+    with pytest.raises(ValidationError, match=r"float8 and sequence_length is 1000, not a multiple"):
+        _config(precision="float8", sequence_length=1000, batch_tokens=2000, parallel={"gpu": True})
 
 
 def test_the_large_shapes_are_accepted() -> None:

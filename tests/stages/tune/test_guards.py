@@ -89,3 +89,12 @@ def test_batches_move_past_what_is_skipped() -> None:
     skips.append({"first": 7, "last": 9, "back_to": 4})
     used = [batch_number(step, skips) for step in range(6)]
     assert used == [0, 5, 6, 10, 11, 12]
+
+
+def test_a_skip_that_holds_an_earlier_one_passes_over_its_batches_once() -> None:
+    skips: list[Skip] = [
+        {"first": 100, "last": 104, "back_to": 100}, {"first": 90, "last": 109, "back_to": 90}
+    ]  # fmt: skip
+    assert [batch_number(step, skips) for step in (89, 90, 91, 100)] == [89, 110, 111, 120]
+    skips = [{"first": 10, "last": 20, "back_to": 10}, {"first": 15, "last": 30, "back_to": 9}]
+    assert [batch_number(step, skips) for step in (9, 10, 11)] == [9, 31, 32]
