@@ -78,6 +78,15 @@ def cores() -> int:
     return allowed
 
 
+def cores_in_reach() -> int:
+    """CPU cores that workers can be spread over: this machine's, or a joined cluster's."""
+    if started_here() or not connected():
+        return cores()
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
 def free_memory_bytes() -> int:
     """Memory this process may still take: the machine's, or what the container's limit leaves."""
     free = psutil.virtual_memory().available
@@ -115,7 +124,7 @@ def prepare_environment(laptop: bool = True) -> dict[str, str]:
             os.environ["PATH"] = os.pathsep.join([str(prefix / "bin"), *path])
     for name, value in settings.items():
         os.environ.setdefault(name, value)
-    return settings
+    return {name: os.environ[name] for name in settings}
 
 
 def check_packages() -> None:

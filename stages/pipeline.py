@@ -29,6 +29,7 @@ from cluster.errors import UserError, disk_is_full, root_cause, user_error_in
 from cluster.index import read_index, write_index
 from cluster.meter import Meter, Usage
 from cluster.progress import Board, duration
+from cluster.shared_folder import check_shared
 from cluster.storage import Store
 from stages.graph import Graph, Node, build_graph, chosen
 from stages.recipe import Recipe
@@ -113,7 +114,7 @@ def _run_node(
                 durable=store.durable(node.work_name),
                 name=node.name,
                 progress=report,
-                connect=lambda: session.connect(recipe.file.cpus, address),
+                connect=lambda: _join(recipe.file.cpus, address, store.work),
                 names=graph.names,
                 pricing=recipe.file.pricing,
             )
@@ -124,6 +125,13 @@ def _run_node(
             shutil.rmtree(work)
     outcome.made.append(node.name)
     board.say(f"{position} {node.name}: done in {duration(usage.seconds)} -> {node.id}")
+
+
+def _join(cpus: int | None, address: str | None, work: Path) -> None:
+    """Start or join the run's Ray session, whose nodes must all see the folder of its work."""
+    session.connect(cpus, address)
+    if not session.started_here():
+        check_shared(work)
 
 
 def _input(node: Node, name: str, store: Store, graph: Graph) -> Artifact | list[Artifact] | None:

@@ -117,7 +117,7 @@ def _workers(config: Config, context: Context) -> int:
     from cluster import session
 
     context.connect()
-    return config.workers or session.cores()
+    return config.workers or session.cores_in_reach()
 
 
 def _read_units(

@@ -22,6 +22,7 @@ ADVICE = {
     "logits": "fewer parallel.rows, or a smaller vocabulary",
     "buffers": "more memory, or a smaller model",
 }
+OFFLOAD = ", or parallel.offload_optimizer: cpu"
 HOST_ADVICE = {
     "checkpoint": "more workers, or a smaller model",
     "process": "more of hardware.host_memory_gb, or fewer hardware.per_node",
@@ -79,10 +80,17 @@ def on_device(run: RunShape, machine: Machine) -> tuple[bool, str]:
     if memory.fits(machine.memory):
         return True, found
     largest = largest_of(memory)
-    advice = ADVICE[largest]
-    if largest == "optimizer" and run.config.parallel.offload_optimizer:
-        advice = "more workers"  # a processor's memory is the host's
-    return False, f"{found}, most of it {largest}: try {advice}"
+    return False, f"{found}, most of it {largest}: try {advice_for(largest, run)}"
+
+
+def advice_for(largest: str, run: RunShape) -> str:
+    """What makes the largest part smaller that is not done already."""
+    parallel = run.config.parallel
+    if largest == "buffers" and run.config.optimizer == "muon":
+        return "parallel.zero 1 or 2, with which Muon hands fewer matrices round"
+    if largest == "optimizer" and parallel.zero:
+        return "more workers" + OFFLOAD * (parallel.gpu and run.config.optimizer == "adamw")
+    return ADVICE[largest]
 
 
 def on_host(run: RunShape, machine: Machine) -> tuple[bool, str]:

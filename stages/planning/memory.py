@@ -12,6 +12,7 @@ from dataclasses import astuple, dataclass
 from stages.planning.buckets import bucket_bytes
 from stages.planning.communication import LIVE_NUMBERS
 from stages.planning.host import host_memory
+from stages.planning.newton_schulz import held_bytes
 from stages.planning.run_shape import RunShape
 from stages.planning.weights import largest_weight, optimizer_bytes
 
@@ -58,13 +59,15 @@ def training_memory(run: RunShape) -> Memory:
     gradients = run.held * 4.0 / (ranks if zero >= 2 else 1)
     if away and zero >= 2:  # each leaves for the host as soon as it is reduced
         gradients = 0.0
+    activations, logits = activation_bytes(run), logit_bytes(run)
+    updating = max(0.0, held_bytes(run) - activations - logits)  # which have gone by then
     return Memory(
         weights=(0.0 if parallel.offload_weights else weights) + stays(run, host.weights),
         gradients=gradients + stays(run, host.gradients),
         optimizer=(0.0 if away else optimizer) + stays(run, host.optimizer),
-        activations=activation_bytes(run),
-        logits=logit_bytes(run),
-        buffers=buffer_bytes(run) + stays(run, host.copies),
+        activations=activations,
+        logits=logits,
+        buffers=buffer_bytes(run) + updating + stays(run, host.copies),
     )
 
 

@@ -70,6 +70,25 @@ def gathered_bytes(run: RunShape) -> float:
     return 2 * 4.0 * (numbers + handed * run.replicas)
 
 
+def held_bytes(run: RunShape) -> float:
+    """Bytes that a rank has gathered at a time at ZeRO 3: a chunk's gradients and momentums, and
+    what is handed round of both, which lands in them only where every rank has one of one size.
+    """
+    if run.config.optimizer != "muon" or run.config.parallel.zero != 3 or run.replicas == 1:
+        return 0.0
+    return max(held_of(chunk, run) for group in groups(run) for chunk in chunks(group))
+
+
+def held_of(chunk: Sequence[Matrix], run: RunShape) -> float:
+    numbers = sum(rows * columns for rows, columns in chunk)
+    handed = [
+        2 * run.replicas * max(rows * columns for rows, columns in taken)
+        for taken in taken_of(chunk, run)
+        if len(taken) < run.replicas or len(set(taken)) > 1
+    ]
+    return 4.0 * (2 * numbers + max([numbers, *handed]))  # or laid out as it was received
+
+
 def groups(run: RunShape) -> list[list[Matrix]]:
     """A model rank's matrices by learning rate, in the optimizer's order."""
     by_scale: dict[float, list[Matrix]] = {}
@@ -83,12 +102,17 @@ def scale(rows: int, columns: int) -> float:
     return round(0.2 * max(rows, columns) ** 0.5 / max(1.0, rows / columns) ** 0.5, 6)
 
 
-def rounds(run: RunShape) -> Iterator[list[Matrix]]:
+def rounds(run: RunShape) -> Iterator[Sequence[Matrix]]:
     """The matrices that ranks work on at the same time at ZeRO 3, each on one."""
     for group in groups(run):
         for chunk in chunks(group):
-            for start in range(0, len(chunk), run.replicas):
-                yield chunk[start : start + run.replicas]
+            yield from taken_of(chunk, run)
+
+
+def taken_of(chunk: Sequence[Matrix], run: RunShape) -> list[Sequence[Matrix]]:
+    """Those of a chunk that ranks take in each round."""
+    ranks = run.replicas
+    return [chunk[start : start + ranks] for start in range(0, len(chunk), ranks)]
 
 
 def chunks(group: Sequence[Matrix]) -> Iterator[list[Matrix]]:

@@ -65,7 +65,7 @@ def _encode(
     workers = 0
     if config.workers != 0 and len(waiting) > 1:
         context.connect()
-        workers = config.workers or session.cores()
+        workers = config.workers or session.cores_in_reach()
     make = partial(FileEncoder, tokenizer, config.shard_tokens, context.scratch)
     weights = [float(file.stat().st_size) for file in waiting]
     for count, _ in enumerate(stream(make, waiting, workers, weights)):
