@@ -1,7 +1,7 @@
 """Whether every node of a cluster sees the folder where work in progress lies.
 
-Driver and workers meet there: tokens that are trained on, units of a corpus, the notes that say how a
-group ended. A folder of one machine would be found out late, and by another error.
+Driver and workers meet there: tokens that are trained on, units of a corpus, the notes that say how
+a group ended. A folder of one machine would be found out late, and by another error.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """`raylm plan`: figures of the stages before anything runs, from formulas, and bad shapes refused.
 
-Of a pretraining, `run_shape` is what the formulas are about, `memory`, `work`, `communication` and
-`roofline` hold them, `machine` says what they are divided by. Of a corpus, `corpus` scales what was
-measured when one was made.
+Of a pretraining, `run_shape` is what the formulas are about and `weights` what it trains; `memory`,
+`buckets`, `host`, `work`, `newton_schulz`, `communication` and `roofline` hold them, `machine` says
+what they are divided by, `fitting` judges. Of a corpus, `corpus` scales what was measured when one
+was made.
 """
 
 from __future__ import annotations

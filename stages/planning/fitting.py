@@ -22,7 +22,6 @@ ADVICE = {
     "logits": "fewer parallel.rows, or a smaller vocabulary",
     "buffers": "more memory, or a smaller model",
 }
-OFFLOAD = ", or parallel.offload_optimizer: cpu"
 HOST_ADVICE = {
     "checkpoint": "more workers, or a smaller model",
     "process": "more of hardware.host_memory_gb, or fewer hardware.per_node",
@@ -65,7 +64,10 @@ def verdict(run: RunShape, machine: Machine) -> str:
     good: list[str] = []
     for sized in run.sizes:
         at = where(sized, run).strip()
-        for fits, said in (on_device(sized, machine), on_host(sized, machine)):
+        capacity = machine.memory
+        if not run.config.parallel.gpu:  # a part of this machine's, larger with fewer workers
+            capacity *= run.workers / sized.workers
+        for fits, said in (on_device(sized, machine.name, capacity), on_host(sized, machine)):
             if said:
                 (good if fits else bad).append(f"{at} {said}".strip())
     if not bad:
@@ -73,11 +75,11 @@ def verdict(run: RunShape, machine: Machine) -> str:
     return "NO: " + "; ".join([*bad, *(f"{said} fits" for said in good if len(run.sizes) > 1)])
 
 
-def on_device(run: RunShape, machine: Machine) -> tuple[bool, str]:
+def on_device(run: RunShape, name: str, capacity: float) -> tuple[bool, str]:
     """(whether the device holds it, how much of what)."""
     memory = training_memory(run)
-    found = f"{memory.total / GIB:.1f} of {machine.memory / GIB:.1f} GiB on {machine.name}"
-    if memory.fits(machine.memory):
+    found = f"{memory.total / GIB:.1f} of {capacity / GIB:.1f} GiB on {name}"
+    if memory.fits(capacity):
         return True, found
     largest = largest_of(memory)
     return False, f"{found}, most of it {largest}: try {advice_for(largest, run)}"
@@ -89,7 +91,8 @@ def advice_for(largest: str, run: RunShape) -> str:
     if largest == "buffers" and run.config.optimizer == "muon":
         return "parallel.zero 1 or 2, with which Muon hands fewer matrices round"
     if largest == "optimizer" and parallel.zero:
-        return "more workers" + OFFLOAD * (parallel.gpu and run.config.optimizer == "adamw")
+        offers = parallel.gpu and run.config.optimizer == "adamw"
+        return "more workers" + (", or parallel.offload_optimizer: cpu" if offers else "")
     return ADVICE[largest]
 
 

@@ -49,6 +49,16 @@ def heldout_losses(run: Run, sources: Mapping[str, HeldoutText]) -> dict[str, fl
     return found
 
 
+def loss_by_size(losses: Mapping[str, float], tokens: Mapping[str, int]) -> float:
+    """Mean nats per token of sources that were measured alike, each counted by its held-out tokens:
+    what a run without a mixture would be measured by.
+    """
+    if len(tokens) == 1:
+        return losses[HELDOUT]
+    total = sum(losses[f"{HELDOUT}/{name}"] * count for name, count in tokens.items())
+    return total / sum(tokens.values())
+
+
 def _summed_loss(run: Run, text: HeldoutText, tokens: int) -> tuple[float, float]:
     """(nats, predicted tokens) of some held-out windows, shared out among the data groups.
 
@@ -73,21 +83,32 @@ def _summed_loss(run: Run, text: HeldoutText, tokens: int) -> tuple[float, float
 def losses_by_source(
     run: Run, batch: TokenBatch, row_sources: np.ndarray, names: Sequence[str]
 ) -> dict[str, float]:
-    """`loss/SOURCE` of a training batch's first rows on every rank, by one more forward pass each.
-
-    A source that has none of these rows is left out.
+    """`loss/SOURCE` of a training batch's rows on all ranks, by one more forward pass for each
+    source; by their tokens they add up to the batch's loss. A source without rows is left out.
     """
-    rows = min(run.config.parallel.rows, len(batch.labels))
+    size = run.config.parallel.rows
+    share = -(-run.config.rows // run.mesh.data)  # of the rank with most rows: all pass as often
     found = {}
     for number, name in enumerate(names):
-        labels = batch.labels[:rows].copy()
-        labels[row_sources[:rows] != number] = IGNORED_LABEL
-        part = run.tensors(TokenBatch(batch.input_ids[:rows], labels, batch.document_ids[:rows]))
-        run.beat("measuring the loss by source")
-        nats = sum_over_ranks(run.passes.loss(part))
-        if predicted := sum_over_ranks(run.passes.predicted(part)):
+        nats, predicted = 0.0, 0.0
+        for begin in range(0, share, size):
+            run.beat("measuring the loss by source")
+            rows = run.tensors(_rows_of(batch, row_sources == number, begin, begin + size))
+            nats += run.passes.loss(rows)
+            predicted += run.passes.predicted(rows)
+        nats, predicted = sum_over_ranks(nats), sum_over_ranks(predicted)
+        if predicted:
             found[f"loss/{name}"] = nats / predicted
     return found
+
+
+def _rows_of(batch: TokenBatch, wanted: np.ndarray, begin: int, end: int) -> TokenBatch:
+    """Some rows of a batch, of which only the wanted are predicted; without any, its first row."""
+    if begin >= len(batch.labels):
+        begin, end, wanted = 0, 1, np.zeros(len(batch.labels), dtype=bool)
+    labels = batch.labels[begin:end].copy()
+    labels[~wanted[begin:end]] = IGNORED_LABEL
+    return TokenBatch(batch.input_ids[begin:end], labels, batch.document_ids[begin:end])
 
 
 class Stopping:

@@ -50,8 +50,10 @@ def train(job: dict[str, Any]) -> None:
         if worker.resumed:
             journal.event("resumed", worker.step, workers=worker.world)
         while worker.step < config.steps and not worker.stopping.due:
-            begun = meter.begin()
             rate = worker.set_learning_rate()
+            evaluates = config.evaluates_at(worker.step + 1)
+            by_source = worker.losses_by_source(worker.batch()) if evaluates else {}
+            begun = meter.begin()
             with worker.working("reading a batch"), meter.reading():
                 batch = worker.batch()
             rows = worker.tensors(batch)
@@ -65,8 +67,8 @@ def train(job: dict[str, Any]) -> None:
             worker.count(seen, norm, taken)
             seconds = time.monotonic() - begun
             measured = meter.numbers(config.batch_tokens, seconds)
-            if config.evaluates_at(worker.step + 1):
-                measured |= worker.evaluate(batch, heldout)
+            if evaluates:
+                measured |= by_source | worker.evaluate(heldout)
                 worker.stopping.saw(measured[HELDOUT])
             journal.write(
                 worker.step, loss=seen.loss, learning_rate=rate, tokens=worker.tokens,

@@ -12,7 +12,8 @@ from cluster.trainer import run_workers
 from model.config import ModelConfig
 from stages.pretrain import Config
 from stages.pretrain.checks import check_course, check_tokens, shape_of, totals_of
-from stages.pretrain.data import TrainingSet
+from stages.pretrain.data import TrainingSet, heldout_sets
+from stages.pretrain.evaluation import loss_by_size
 from stages.pretrain.loop import train
 from stages.pretrain.tasks import encoded_tasks
 from stages.stage import Context, Inputs, Metrics
@@ -57,7 +58,9 @@ def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
     _write_model(shape, inputs, context, checkpoints)
     heldout_bytes = sum(total["heldout_bytes"] for total in totals)
     tokens_per_byte = sum(total["heldout_tokens"] for total in totals) / heldout_bytes
-    bits = metrics["heldout_loss"] / math.log(2) * tokens_per_byte
+    sources = heldout_sets(config, _folders(tokens, "heldout"))
+    nats = loss_by_size(metrics, {name: text.source.tokens for name, text in sources.items()})
+    bits = nats / math.log(2) * tokens_per_byte
     return metrics | {"heldout_bits_per_byte": bits, "epochs": order.epochs()}
 
 

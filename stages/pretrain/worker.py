@@ -162,17 +162,17 @@ class Worker:
         mesh = self.mesh
         return self.data.batch(self.step, self.skips, mesh.data_rank, mesh.data)
 
-    def evaluate(self, batch: TokenBatch, heldout: Mapping[str, HeldoutText]) -> dict[str, float]:
-        """Held-out losses, accuracies of the tasks, and the loss of the batch's rows by source
-        where there are several.
-        """
-        found = heldout_losses(self, heldout) | accuracies(self, self.tasks)
-        if len(self.data.names) > 1:
-            mesh = self.mesh
-            rows = self.data.row_sources(self.step, self.skips, mesh.data_rank, mesh.data)
-            found |= losses_by_source(self, batch, rows, self.data.names)
-        self.clock.take()  # not this step's work
-        return found
+    def evaluate(self, heldout: Mapping[str, HeldoutText]) -> dict[str, float]:
+        """Held-out losses, and accuracies of the tasks."""
+        return heldout_losses(self, heldout) | accuracies(self, self.tasks)
+
+    def losses_by_source(self, batch: TokenBatch) -> dict[str, float]:
+        """The loss of the step's rows by source, where there are several; before the step."""
+        if len(self.data.names) == 1:
+            return {}
+        mesh = self.mesh
+        rows = self.data.row_sources(self.step, self.skips, mesh.data_rank, mesh.data)
+        return losses_by_source(self, batch, rows, self.data.names)
 
     def share(self, rows: Rows, loss_sum: float, predicted: float) -> Seen:
         """Gather every rank's summed loss, predicted tokens and seconds of work on these rows."""

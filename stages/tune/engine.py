@@ -30,7 +30,7 @@ from stages.tune.ulysses import divide_sequences
 
 CLIP_NORM = 1.0
 BUCKET_NUMBERS = 200_000_000
-"""Most gradients that are exchanged at once; DeepSpeed holds a buffer of so many float32, or two."""
+"""Most gradients that are exchanged at once; DeepSpeed holds a buffer of so many, or two."""
 
 
 def deepspeed_config(

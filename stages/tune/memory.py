@@ -45,9 +45,7 @@ class TrainingMemory:
         self.root = Folder(root, staging)
         self.engine, self.held, self.model = engine, held, model
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.saver = Saver(
-            self.root, self._launch(), self.rank, self.world, last, every, alive
-        )
+        self.saver = Saver(self.root, self._launch(), self.rank, self.world, last, every, alive)
         hosts: list[str] = [""] * self.world
         dist.all_gather_object(hosts, socket.gethostname())
         self.hosts = hosts

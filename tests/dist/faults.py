@@ -43,12 +43,12 @@ def die(job: dict[str, Any], victim: int, step: int, beats: int) -> None:
     seen = 0
     beat = Worker.beat
 
-    def counted(worker: Worker, doing: str) -> None:
+    def counted(worker: Worker, doing: str, long: bool = False) -> None:
         nonlocal seen
         seen += worker.step == step
         if worker.rank == victim and seen == beats:
             os.kill(os.getpid(), signal.SIGKILL)
-        beat(worker, doing)
+        beat(worker, doing, long)
 
     Worker.beat = counted  # type: ignore[method-assign]
     loop.train(job)
@@ -58,13 +58,26 @@ def hang(job: dict[str, Any], victim: int, step: int) -> None:
     """Train; one rank stops working before a step, for ever."""
     beat = Worker.beat
 
-    def stuck(worker: Worker, doing: str) -> None:
-        beat(worker, doing)
+    def stuck(worker: Worker, doing: str, long: bool = False) -> None:
+        beat(worker, doing, long)
         if worker.rank == victim and worker.step == step:
             (worker.scratch / HANG_BEGAN).write_text(str(time.time()))
             time.sleep(1e6)
 
     Worker.beat = stuck  # type: ignore[method-assign]
+    loop.train(job)
+
+
+def spin(job: dict[str, Any], step: int) -> None:
+    """Train; from a step on the GPU is busy for hours with nothing."""
+    beat = Worker.beat
+
+    def busy(worker: Worker, doing: str, long: bool = False) -> None:
+        beat(worker, doing, long)
+        if worker.step == step and doing == "forward":
+            torch.cuda._sleep(1 << 45)
+
+    Worker.beat = busy  # type: ignore[method-assign]
     loop.train(job)
 
 

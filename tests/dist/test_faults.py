@@ -185,14 +185,15 @@ def test_any_order_of_muons_shapes(tokens: Path, tmp_path: Path, seed: int) -> N
 GUARDS = {"warmup": 6, "window": 16, "rollback_after": 3}
 
 
-def _spoil_two_steps(tokens: Path, folder: Path, how: str, shape: Shape, optimizer: str) -> None:
+def spoil_two_steps(tokens: Path, folder: Path, how: str, shape: Shape, optimizer: str) -> None:
     """The last rank spoils steps 9 and 11: none takes them, all keep what they hold."""
     world = shape["workers"]
     there = job(
         tokens, folder, steps=14, guards=GUARDS, learning_rate=1e-3, optimizer=optimizer,
         parallel={"rows": 4, **shape},
     ) | {"shape": model_shape().model_dump()}  # fmt: skip
-    run(world, faults.spoil, there, world - 1, [9, 11], how, log=folder / "log")
+    gpu = bool(shape.get("gpu"))
+    run(world, faults.spoil, there, world - 1, [9, 11], how, log=folder / "log", gpu=gpu)
     for rank in range(world):
         noted = read_journal(folder, f"held-{rank}.jsonl")
         assert [(line["step"], line["taken"]) for line in noted] == [(9, False), (11, False)]
@@ -209,7 +210,7 @@ def _spoil_two_steps(tokens: Path, folder: Path, how: str, shape: Shape, optimiz
 def test_one_rank_spoils_a_step_and_all_skip_it(
     tokens: Path, tmp_path: Path, how: str, zero: int
 ) -> None:
-    _spoil_two_steps(tokens, tmp_path, how, {"workers": 2, "zero": zero}, "adamw")
+    spoil_two_steps(tokens, tmp_path, how, {"workers": 2, "zero": zero}, "adamw")
 
 
 @pytest.mark.chaos
@@ -232,7 +233,7 @@ def test_one_rank_spoils_a_step_and_all_skip_it(
 def test_every_fault_at_every_kind_of_shape(
     tokens: Path, tmp_path: Path, how: str, shape: Shape, optimizer: str
 ) -> None:
-    _spoil_two_steps(tokens, tmp_path, how, shape, optimizer)
+    spoil_two_steps(tokens, tmp_path, how, shape, optimizer)
 
 
 def test_after_several_refused_steps_the_run_goes_back_and_skips_the_data(

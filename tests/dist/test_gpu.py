@@ -5,16 +5,19 @@ What one GPU can show runs on one; the shapes and NCCL's hang need two.
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.dist import ranks
+
+from cluster.watch import HANG_EXIT
+from tests.dist import faults, ranks
 from tests.dist.shapes import Shape, name, reference, train_at
 from tests.dist.shapes import model_shape as small_shape
-from tests.dist.test_faults import hang
+from tests.dist.test_faults import hang, losses, spoil_two_steps
 
 pytestmark = [
     pytest.mark.gpu,
@@ -33,6 +36,7 @@ ONE: list[Shape] = [
     {"workers": 1, "zero": 3},
     {"workers": 1, "zero": 3, "offload_optimizer": "cpu", "offload_weights": "cpu"},
 ]
+FLAT: Shape = {"workers": 1, "zero": 1, "gpu": True}
 TWO: list[Shape] = [
     *({"workers": 2, "zero": zero} for zero in range(4)),
     *({"workers": 2, "tensor": 2, "zero": zero} for zero in (0, 3)),
@@ -77,6 +81,31 @@ def test_narrow_numbers_learn_as_wide_ones(precision: str, tokens: Path, tmp_pat
     narrow, wide = course(precision), course("float32")
     assert narrow[0][0] == pytest.approx(wide[0][0], abs=0.02)
     assert narrow[2] == pytest.approx(wide[2], abs=0.1) and narrow[0][-1] < narrow[0][0] - 0.1
+
+
+def test_a_killed_run_goes_on(tokens: Path, tmp_path: Path) -> None:
+    for place, steps in (("killed", (7, 3)), ("whole", ())):
+        there = ranks.job(tokens, tmp_path / place, parallel={"rows": 4, **FLAT})
+        if steps:
+            (process,) = ranks.start(
+                1, faults.die, there, 0, *steps, log=tmp_path / "killed.log", gpu=True
+            )
+            assert ranks.finish([process], limit_s=300) == [-signal.SIGKILL]
+        ranks.run(1, faults.train, there, log=tmp_path / f"{place}.log", gpu=True)
+    assert losses(tmp_path / "killed") == pytest.approx(losses(tmp_path / "whole"), abs=LOSS)
+
+
+def test_a_refused_step_changes_nothing(tokens: Path, tmp_path: Path) -> None:
+    spoil_two_steps(tokens, tmp_path, "nan", FLAT, "adamw")
+
+
+def test_a_gpu_that_never_answers_becomes_an_error(tokens: Path, tmp_path: Path) -> None:
+    """The main thread waits in CUDA's own code, as it does for a collective that never ends."""
+    there = ranks.job(tokens, tmp_path, watch={"hang_s": 5.0}, parallel={"rows": 4, **FLAT})
+    started = ranks.start(1, faults.spin, there, 5, log=tmp_path / "log", gpu=True)
+    assert ranks.finish(started, limit_s=200) == [HANG_EXIT]
+    said = (tmp_path / "watch" / "hang.txt").read_text()
+    assert "rank 0" in said and "loop.py" in said
 
 
 @two_gpus

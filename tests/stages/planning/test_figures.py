@@ -91,6 +91,33 @@ def test_what_does_not_fit_is_said_with_what_to_change(tmp_path: Path) -> None:
     assert "parallel.activation_checkpointing: true" in said
 
 
+def test_an_elastic_run_must_fit_on_its_fewest_workers(tmp_path: Path) -> None:
+    """Seven billion parameters at ZeRO 3 fit on 64 GPUs, and two hold half of 16 bytes each."""
+    changes = ["stages.base.parallel.zero=3", "hardware.device=h100"]
+    recipe = load_recipe("7b", [*changes, "stages.base.parallel.workers=[2,64]"])
+    figures = figures_of(recipe, tmp_path)
+    said = figures["fits"]
+    assert said.startswith("NO: with 2 workers ") and "most of it optimizer: try more work" in said
+    assert "with 64 workers " in said and said.endswith(" of 74.5 GiB on H100 fits")
+    states = ("weights", "gradients", "optimizer")
+    for workers in (2, 64):
+        found = sum(figures[f"memory GiB with {workers} workers: {state}"] for state in states)
+        expected = (4 + 4 + 4 + 8) * figures["parameters"] / workers / 2**30
+        assert found == pytest.approx(expected, rel=1e-3)
+    fixed = figures_of(load_recipe("7b", changes), tmp_path)
+    assert fixed["fits"].startswith("yes: ")
+    assert fixed["tokens per second"] == figures["tokens per second"]
+    wide = load_recipe("7b", [*changes, "stages.base.parallel.workers=[32,64]"])
+    assert figures_of(wide, tmp_path)["fits"].startswith("yes: with 32 workers ")
+
+
+def test_a_processors_memory_is_shared_by_the_workers_there_are(tmp_path: Path) -> None:
+    """LAPTOP is a half of one: a single worker has both."""
+    recipe = load_recipe("tiny", ["stages.base.parallel.workers=[1,2]"])
+    said = figures_of(recipe, tmp_path)["fits"]
+    assert " of 14.9 GiB on laptop" in said and " of 7.5 GiB on laptop" in said
+
+
 def test_missing_sources_are_noted_by_a_plan_and_refused_by_a_run(tmp_path: Path) -> None:
     recipe = load_recipe("7b")
     graph = build_graph(recipe, LocalStore(tmp_path), sources_needed=False)

@@ -11,6 +11,7 @@ import torch
 from model.loss import cross_entropy
 from model.optimizer import build_optimizer
 from model.transformer import Transformer
+from stages.planning.buckets import bucket_bytes
 from stages.planning.memory import Memory, training_memory
 from stages.planning.run_shape import RunShape
 from stages.tune.decoder import autocast
@@ -130,17 +131,6 @@ def test_checkpointing_and_parallel_degrees_lower_activations(run_shape: Build) 
     assert 0.5 * plain < activations(workers=2, tensor=2) < plain
 
 
-def test_offloaded_states_are_on_the_host(run_shape: Build) -> None:
-    parallel = {"workers": 2, "zero": 3, "rows": 1}
-    here = training_memory(run_shape(parallel=parallel))
-    away = training_memory(
-        run_shape(parallel=parallel | {"offload_optimizer": "cpu", "offload_weights": "cpu"})
-    )
-    assert (away.optimizer, away.weights) == (0, 0)
-    assert away.on_host == here.optimizer + here.weights
-    assert away.total == pytest.approx(here.total - away.on_host)
-
-
 def test_the_loss_holds_as_many_logits_as_planned() -> None:
     from model import loss
     from stages.planning import memory
@@ -154,3 +144,29 @@ def test_attention_keeps_as_many_weights_as_planned() -> None:
     from stages.planning import memory
 
     assert memory.ATTENTION_BLOCK == cpu_attention.BLOCK
+
+
+def test_buckets_are_those_that_deepspeed_allocates(run_shape: Build) -> None:
+    """Of 300 million parameters, more than a bucket: two at ZeRO 1 and 2 on a GPU, one at 3."""
+    large = {"vocab_size": 300_000, "hidden_size": 1000, "num_hidden_layers": 1}
+    bucket = 4.0 * 200_000_000
+
+    def held(zero: int, workers: int, gpu: bool = True, shape: dict[str, Any] = large) -> float:
+        return bucket_bytes(
+            run_shape(shape, parallel={"workers": workers, "zero": zero, "rows": 1, "gpu": gpu})
+        )
+
+    assert [held(zero, 1) for zero in range(4)] == [0, 2 * bucket, 2 * bucket, bucket]
+    assert [held(zero, 4) for zero in range(1, 4)] == [2 * bucket, 2 * bucket, bucket]
+    assert held(3, 1, gpu=False) == held(1, 4, gpu=False) == held(2, 4, gpu=False) == bucket
+    assert held(0, 4) == 4.0 * run_shape(large).model.parameters(), "half a billion at ZeRO 0"
+    small = 4.0 * run_shape().model.parameters()
+    assert held(2, 1, shape={}) == 2 * small
+    assert held(3, 2, gpu=False, shape={}) == small
+
+
+def test_buckets_are_as_large_as_planned() -> None:
+    from stages.planning import buckets
+    from stages.tune import engine
+
+    assert buckets.BUCKET_NUMBERS == engine.BUCKET_NUMBERS

@@ -121,7 +121,9 @@ def test_what_a_degree_cannot_divide_is_refused_by_name() -> None:
         _config(model=experts, parallel={**TWO, "tensor": 2})
     with pytest.raises(ValidationError, match=r"optimizer is muon and the model has 4 experts"):
         _config(model=experts, optimizer="muon")
-    with pytest.raises(ValidationError, match=r"float8 and sequence_length is 1000, not a multiple"):
+    with pytest.raises(
+        ValidationError, match=r"float8 and sequence_length is 1000, not a multiple"
+    ):
         _config(precision="float8", sequence_length=1000, batch_tokens=2000, parallel={"gpu": True})
 
 

@@ -14,8 +14,10 @@ import torch
 from model.config import ModelConfig
 from model.transformer import Transformer
 from stages.pretrain import DECAY_FRACTION, Config, loop
+from stages.pretrain.data import TrainingSet, folders_of
+from stages.pretrain.evaluation import loss_by_size
 from stages.pretrain.worker import Worker
-from stages.text.token_shards import TokenShards, TokenWriter
+from stages.text.token_shards import IGNORED_LABEL, TokenShards, TokenWriter
 from stages.tune.checkpoint import find_checkpoints
 from stages.tune.journal import read_journal
 
@@ -195,6 +197,14 @@ def test_sources_are_mixed_and_measured_apart(
     assert {"loss/web", "loss/books", "heldout_loss/web", "heldout_perplexity/books"} <= set(first)
     assert "loss/books" in last and "loss/web" not in last
     assert last["loss/books"] < first["loss/books"]
+    data = TrainingSet(Config.model_validate(job["config"]), folders_of(job["tokens"]), 5)
+    predicted = (data.batch(4).labels != IGNORED_LABEL).sum(1)
+    web, books = (int(predicted[data.row_sources(4) == number].sum()) for number in (0, 1))
+    added = (web * first["loss/web"] + books * first["loss/books"]) / (web + books)
+    assert added == pytest.approx(first["loss"], rel=1e-6)
+    assert last["loss/books"] == pytest.approx(last["loss"], rel=1e-6)
+    found = {"heldout_loss/web": 3.0, "heldout_loss/books": 5.0, "heldout_loss": 4.0}
+    assert loss_by_size(found, {"web": 300, "books": 100}) == pytest.approx(3.5)
     assert said[-1]["heldout_loss"] == pytest.approx(last["heldout_loss"], rel=1e-6)
 
 
