@@ -66,7 +66,7 @@ def train(job: dict[str, Any]) -> None:
             norm, taken = take.step(worker.guard.accepts)
             worker.count(seen, norm, taken)
             seconds = time.monotonic() - begun
-            measured = meter.numbers(config.batch_tokens, seconds)
+            measured = meter.numbers(config.batch_tokens, seconds) | worker.load
             if evaluates:
                 measured |= by_source | worker.evaluate(heldout)
                 worker.stopping.saw(measured[HELDOUT])

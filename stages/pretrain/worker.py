@@ -210,7 +210,8 @@ class Worker:
         self.skipped += not taken
         self.loss = seen.loss if taken else self.loss
         self.guard.count(seen.loss, seen.by_rank, norm, taken)
-        balance_experts(self.engine.module, BALANCE_RATE if taken else 0.0)
+        load = balance_experts(self.engine.module, BALANCE_RATE if taken else 0.0)
+        self.load: dict[str, float] = {"expert_load": load} if self.shape.num_experts else {}
 
     def tell(self, journal: Journal, seen: Seen, taken: bool) -> None:
         """Log a skipped step and a rank that has become slow."""

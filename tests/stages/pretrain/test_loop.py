@@ -208,6 +208,16 @@ def test_sources_are_mixed_and_measured_apart(
     assert said[-1]["heldout_loss"] == pytest.approx(last["heldout_loss"], rel=1e-6)
 
 
+def test_how_evenly_experts_are_used_is_logged(
+    tokens: Path, tmp_path: Path, one_rank: Path
+) -> None:
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    shape = ModelConfig(**SHAPE.model_dump() | experts)
+    loop.train(_job(tokens, tmp_path / "run") | {"shape": shape.model_dump(mode="json")})
+    loads = [line["expert_load"] for line in read_journal(tmp_path / "run")]
+    assert len(loads) == 10 and all(1 <= load <= 2 for load in loads), "two of four: at most twice"
+
+
 def test_a_run_that_no_longer_learns_ends_early_and_stays_ended(
     tokens: Path, tmp_path: Path, one_rank: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
