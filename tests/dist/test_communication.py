@@ -73,14 +73,20 @@ class Sent:
 
     def _add(self, called: str, given: list[Any]) -> None:
         """A gathered or scattered tensor is the larger of the two that a collective is given."""
-        sizes = [x.numel() * x.element_size() for x in given if isinstance(x, torch.Tensor)]
-        size = max(sizes, default=0)
+        size = max(map(_bytes, given), default=0)
         if size < SMALLEST or called in ("recv", "broadcast"):
             return
         groups = [x for x in given if isinstance(x, dist.ProcessGroup)]
         members = dist.get_world_size(groups[0] if groups else None)
         halves = 2 if called == "all_reduce" else 1
         self.bytes += size if called == "send" else size * halves * (members - 1) / members
+
+
+def _bytes(given: Any) -> int:
+    """Of a tensor, or of a list of them; 0 of anything else."""
+    if isinstance(given, (list, tuple)):
+        return sum(map(_bytes, given))
+    return given.numel() * given.element_size() if isinstance(given, torch.Tensor) else 0
 
 
 def _train(job: dict[str, Any], folder: str, zero3: dict[str, int]) -> None:
@@ -102,11 +108,16 @@ def _train(job: dict[str, Any], folder: str, zero3: dict[str, int]) -> None:
 
 
 def sent_by(
-    shape: Shape, precision: str, model: ModelConfig, folder: Path, **zero3: int
+    shape: Shape,
+    precision: str,
+    model: ModelConfig,
+    folder: Path,
+    kind: str = "adamw",
+    **zero3: int,
 ) -> tuple[float, float]:
     """(bytes that the busiest rank sends in the last of four steps, what the plan says)."""
     tokens = ranks.write_tokens(folder / "tokens")
-    made = config(shape, steps=4, precision=precision)
+    made = config(shape, steps=4, precision=precision, optimizer=kind)
     job = {
         "config": made.model_dump(mode="json"), "shape": model.model_dump(), "seed": 5,
         "tokens": str(tokens / "train"), "heldout": str(tokens / "heldout"),
@@ -121,6 +132,12 @@ def sent_by(
 @pytest.mark.parametrize("shape", SHAPES, ids=name)
 def test_a_step_sends_what_the_plan_says(shape: Shape, precision: str, tmp_path: Path) -> None:
     measured, planned = sent_by(shape, precision, MODEL, tmp_path)
+    assert planned == pytest.approx(measured, rel=0.01)
+
+
+@pytest.mark.parametrize("zero", [1, 3])
+def test_muon_sends_what_the_plan_says(zero: int, tmp_path: Path) -> None:
+    measured, planned = sent_by({"workers": 2, "zero": zero}, "float32", MODEL, tmp_path, "muon")
     assert planned == pytest.approx(measured, rel=0.01)
 
 
