@@ -93,13 +93,14 @@ def _fit(
     resize_s: float,
 ) -> str | None:
     """Launch through Ray Train; the last failure's text when the group gave up, else None."""
-    _tune_launch(elastic=not isinstance(workers, int))
     import ray
-    from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.v2.api.exceptions import TrainingFailedError
 
     if not ray.is_initialized():
         session.connect()
+    _tune_launch(elastic=not isinstance(workers, int))
+    from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
     resources = {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}
     trainer = _trainer_class(single_node=len(ray.nodes()) == 1)(
         worker,

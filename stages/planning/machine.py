@@ -60,6 +60,7 @@ def planned_machine(hardware: Hardware, run: RunShape) -> Machine:
     sheet = hardware.datasheet
     peak = sheet.flops(run.precision)
     bandwidth = sheet.bandwidth * hardware.bandwidth_share
+    sharing = min(hardware.per_node, run.workers)  # a node's memory and its bandwidth
     return Machine(
         name=sheet.name,
         products=peak * hardware.matmul_share,
@@ -72,10 +73,10 @@ def planned_machine(hardware: Hardware, run: RunShape) -> Machine:
         per_node=hardware.per_node,
         kernel_s=4e-6,  # a CUDA launch
         peak=peak,
-        host_memory=hardware.host_memory_gb * 1e9 * hardware.host_memory_share / hardware.per_node,
+        host_memory=hardware.host_memory_gb * 1e9 * hardware.host_memory_share / sharing,
         host_link=sheet.host_link * hardware.host_link_share,
         host_bandwidth=min(
-            sheet.host_bandwidth * hardware.host_bandwidth_share / hardware.per_node,
+            sheet.host_bandwidth * hardware.host_bandwidth_share / sharing,
             run.config.parallel.threads * hardware.core_gbyte_s * 1e9,
         ),
     )

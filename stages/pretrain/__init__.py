@@ -99,7 +99,7 @@ class Watching(StageConfig):
     hang_s: float = Field(default=25.0, gt=0)
     """Silence of a rank that ends the worker group with every rank's stack."""
     start_s: float = Field(default=600.0, gt=0)
-    """The same before the first step."""
+    """The same for what a rank does for the first time (it may compile), and for loading."""
     slow_ratio: float = Field(default=1.5, gt=1)
     """A rank is named when its own work takes this many times the others', three steps long."""
 

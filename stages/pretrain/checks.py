@@ -14,6 +14,7 @@ from cluster.errors import UserError
 from model.config import ModelConfig
 from stages.pretrain import Config
 from stages.pretrain.data import TrainingSet
+from stages.pretrain.evaluation import Stopping
 from stages.tune.checkpoint import Checkpoint
 
 TOKENIZER = "tokenizer.json"
@@ -118,7 +119,8 @@ def check_course(config: Config, order: TrainingSet, found: Sequence[Checkpoint]
         if config.shares_course(c.step, c.state["steps"])
         and order.shares_order(c.step, c.state["steps"])
     ]
-    if last.step < steps and (not fitting or config.steps < last.step):
+    over = Stopping(config.early_stop, last.state.get("heldout_losses", ())).due
+    if last.step < steps and not over and (not fitting or config.steps < last.step):
         raise UserError(
             f"{last.place} holds {last.step} of {steps} steps of a run that is not finished, and "
             f"one of {config.steps} steps cannot go on from there (schedule {config.schedule}): "

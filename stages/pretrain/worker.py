@@ -98,7 +98,7 @@ class Worker:
             job.get("checkpoints", str(self.scratch / "checkpoints")), self.scratch / "fetched",
             self.engine, pieces(self.engine, shapes, place_of(self.engine), renaming(self.mesh)),
             self.shape.model_dump(mode="json"), config.checkpoints.last, config.checkpoints.every,
-            renaming(self.mesh), lambda: self.beat("waiting for a checkpoint"),
+            renaming(self.mesh), lambda: self.beat("waiting for a checkpoint", long=True),
         )  # fmt: skip
         self.exchanges = ExchangeClock(self.device)
         self.clock = WorkClock(self.exchanges)
@@ -255,11 +255,14 @@ class Worker:
         journal.rewind(self.step)
 
     def save(self) -> None:
+        every = self.config.checkpoint_every
+        late = self.step % every if self.step // every > self.saved // every else 0
+        due = self.step - late  # the step that it stands for, where steps were refused
         state = {
             "steps": self.config.steps, "tokens": self.tokens, "skipped": self.skipped,
             "loss": self.loss, "skips": self.skips, "guard": self.guard.state(),
             "heldout_losses": self.stopping.losses,
-            "workers": self.world, "zero": self.config.parallel.zero,
+            "workers": self.world, "zero": self.config.parallel.zero, "due": due,
         }  # fmt: skip
         self.beat("copying a checkpoint")
         self.memory.save(self.step, state, pinned=(self.config.decay_start,))
@@ -267,8 +270,7 @@ class Worker:
 
     def finish(self) -> None:
         """Wait for the last checkpoint."""
-        self.beat("finishing a checkpoint")
-        self.memory.saver.wait()
+        self.memory.finish()
 
     def metrics(self, seconds: float) -> dict[str, Any]:
         trained = (self.step - self.resumed) * self.config.batch_tokens

@@ -45,6 +45,7 @@ class TrainingMemory:
         self.root = Folder(root, staging)
         self.engine, self.held, self.model = engine, held, model
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self._alive = alive
         self.saver = Saver(self.root, self._launch(), self.rank, self.world, last, every, alive)
         hosts: list[str] = [""] * self.world
         dist.all_gather_object(hosts, socket.gethostname())
@@ -78,8 +79,7 @@ class TrainingMemory:
 
     def go_back(self, fits: Fits) -> Mapping[str, Any] | None:
         """As `take_up`, in the middle of a run; None, and nothing changed, where none fits."""
-        self.saver.wait()
-        dist.barrier()
+        self.finish()
         if (checkpoint := agree(self.root, fits, self.model)) is None:
             return None
         load(checkpoint, self.engine, self.held, self.rename)
@@ -87,9 +87,17 @@ class TrainingMemory:
         self.saver.launch = self._launch()
         return checkpoint.state
 
+    def finish(self) -> None:
+        """Until the last save is complete, for all ranks at once: some may see later that it is
+        (file systems remember for seconds that a file was not there).
+        """
+        self._alive()
+        self.saver.wait()
+        dist.barrier()
+
     def save(self, step: int, state: Mapping[str, Any], pinned: Sequence[int] = ()) -> None:
         """Begin to save the engine's weights and states of this moment."""
-        self.saver.wait()
+        self.finish()
         optimizer = shard_optimizer(self.engine)
         extra = buffers(self.engine.module)
         share = snapshot(optimizer, self.held, extra, self.rank, self.world)

@@ -192,7 +192,8 @@ class Saver:
         others = [
             c
             for c in find_checkpoints(self.root)
-            if c.step not in pinned and not (self.every and c.step % self.every == 0)
+            if c.step not in pinned
+            and not (self.every and c.state.get("due", c.step) % self.every == 0)
         ]
         for checkpoint in others[: -self.last]:
             remove_checkpoint(checkpoint)

@@ -96,7 +96,7 @@ def test_a_step_waits_for_the_link_and_for_the_hosts_update(run_shape: Build) ->
 
 @pytest.mark.parametrize(
     ("threads", "cores_gbyte_s", "expected"),
-    [(1, 12, 12e9), (4, 12, 48e9), (16, 12, 0.7 * 614.4e9 / 8), (1, 100, 0.7 * 614.4e9 / 8)],
+    [(1, 12, 12e9), (4, 12, 48e9), (16, 12, 0.7 * 614.4e9 / 4), (1, 200, 0.7 * 614.4e9 / 4)],
 )
 def test_threads_update_until_the_hosts_memory_is_busy(
     run_shape: Build, threads: int, cores_gbyte_s: float, expected: float
@@ -104,7 +104,7 @@ def test_threads_update_until_the_hosts_memory_is_busy(
     run = run_of(run_shape, zero=2, threads=threads, **OPTIMIZER)
     hardware = Hardware(device="h100", core_gbyte_s=cores_gbyte_s)
     assert planned_machine(hardware, run).host_bandwidth == expected
-    assert planned_machine(hardware, run).host_memory == 0.8 * 2000e9 / 8
+    assert planned_machine(hardware, run).host_memory == 0.8 * 2000e9 / 4, "four share a node"
 
 
 def power(size: float) -> float:

@@ -17,7 +17,7 @@ from cluster.storage import LocalStore
 from model.tokenizer import Tokenizer
 from stages.importing import import_artifact
 from stages.planning import check_shapes
-from stages.pretrain import Config
+from stages.pretrain import Config, EarlyStop
 from stages.pretrain.checks import check_course
 from stages.pretrain.data import TrainingSet
 from stages.pretrain.run import run
@@ -135,7 +135,8 @@ def test_progress_that_a_run_would_throw_away(
 ) -> None:
     there = tmp_path / "checkpoints" / f"step-{reached:08d}-abc"
     there.mkdir(parents=True)
-    (there / "state.json").write_text(json.dumps({"format": 2, "step": reached, "steps": 100}))
+    state: dict[str, Any] = {"format": 2, "step": reached, "steps": 100}
+    (there / "state.json").write_text(json.dumps(state))
     config = Config.model_validate(
         {"tokens": "t", "schedule": schedule, "steps": steps, "warmup_steps": 10,
          "batch_tokens": 128, "sequence_length": 16}
@@ -144,6 +145,10 @@ def test_progress_that_a_run_would_throw_away(
     said = rf"holds {reached} of 100 steps of a run that is not finished, and one of {steps} steps"
     with pytest.raises(UserError, match=said) if refused else nullcontext():
         check_course(config, order, find_checkpoints(tmp_path / "checkpoints"))
+    stopped = {**state, "heldout_losses": [3.0, 3.1, 3.2]}  # that run ended early: it is over
+    (there / "state.json").write_text(json.dumps(stopped))
+    ending = config.model_copy(update={"early_stop": EarlyStop(every=5, patience=2)})
+    check_course(ending, order, find_checkpoints(tmp_path / "checkpoints"))
 
 
 def test_a_recipe_that_mixes_tokenizers_is_refused_before_any_stage(tmp_path: Path) -> None:

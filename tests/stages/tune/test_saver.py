@@ -148,6 +148,14 @@ def test_what_is_kept(tmp_path: Path) -> None:
     assert [c.step for c in find_checkpoints(tmp_path)] == [3, 4, 8, 9, 10]
 
 
+def test_a_late_checkpoint_is_kept_for_the_step_it_stands_for(tmp_path: Path) -> None:
+    saver = Saver(Folder(tmp_path), "abc", rank=0, world=1, last=1, every=4)
+    for step, due in ((2, 2), (5, 4), (6, 6), (8, 8), (10, 10)):
+        saver.save(step, share(step, 0, 1), {"due": due})
+    saver.wait()
+    assert [c.step for c in find_checkpoints(tmp_path)] == [5, 8, 10]
+
+
 def test_a_damaged_or_lost_shard_is_found_by_its_hash(tmp_path: Path) -> None:
     saver = Saver(Folder(tmp_path), "abc", rank=0, world=1)
     saver.save(1, share(1, 0, 1), {})
