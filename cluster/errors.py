@@ -55,6 +55,17 @@ def disk_is_full(error: BaseException) -> bool:
     )
 
 
+def device_memory_is_full(error: BaseException) -> bool:
+    """Whether torch found no room for a tensor, on a GPU or (its own allocator) on the host.
+
+    By name and by text, since this package does without torch.
+    """
+    return any(
+        type(item).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: " in str(item)
+        for item in causes(error)
+    )
+
+
 def root_cause(error: BaseException) -> str:
     """One line for what happened at the bottom: the last wrapped exception that says something."""
     said = [item for item in causes(error) if str(item).strip()]

@@ -20,7 +20,7 @@ from typing import Any
 
 from cluster import session
 from cluster.board import BOARD, Board, Progress, WorkerError, watched
-from cluster.errors import disk_is_full
+from cluster.errors import UserError, device_memory_is_full, disk_is_full
 
 Loop = Callable[[dict[str, Any]], None]
 
@@ -40,7 +40,8 @@ _NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
 """Ray leaves a machine's GPUs in sight of workers that asked for none, and DeepSpeed takes them."""
 
 _RETRYABLE = (RuntimeError, OSError)
-"""What a lost peer or a network raises; anything else, or a full disk, would only fail again."""
+"""What a lost peer or a network raises; anything else, a full disk or a full device would only fail
+again."""
 
 
 def run_workers(
@@ -186,14 +187,25 @@ class _Worker:
                     board.count_start(launch["restarts"])
                 self.loop(launch["config"])
         except Exception as error:
-            retryable = isinstance(error, _RETRYABLE) and not isinstance(error, WorkerError)
+            told = _no_memory(error) if device_memory_is_full(error) else error
+            retryable = isinstance(told, _RETRYABLE) and not isinstance(told, WorkerError)
             if retryable and not disk_is_full(error):
                 board.note_failure(error)
                 raise
             with contextlib.suppress(OSError):  # a full disk may hold no note of it either
-                board.write_error(error)
+                board.write_error(told)
             if not board.has_error() or os.environ.get("WORLD_SIZE") != "1":
                 raise  # so that no other rank waits for this one
+
+
+def _no_memory(error: Exception) -> UserError:
+    """A device without room would be without it again: the user's to mend, not worth a restart."""
+    first_line = str(error).strip().splitlines()[0]
+    return UserError(
+        f"rank {os.environ.get('RANK', '0')} of {os.environ.get('WORLD_SIZE', '1')} found no memory "
+        f"for its next tensor: {first_line} `raylm plan` says what each worker holds, and what "
+        "would fit; what was committed is kept, and the same command goes on from there."
+    )
 
 
 @contextlib.contextmanager

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 
+import pytest
+import torch
 from ray.exceptions import RayTaskError
 from ray.train import WorkerGroupError
 
-from cluster.errors import UserError, disk_is_full, root_cause, user_error_in
+from cluster.errors import UserError, device_memory_is_full, disk_is_full, root_cause, user_error_in
 
 
 def task_error(cause: Exception) -> Exception:
@@ -37,6 +39,15 @@ def test_a_full_disk_is_found_in_a_worker() -> None:
     told = RuntimeError("I/O error: No space left on device (os error 28)")  # safetensors'
     assert disk_is_full(WorkerGroupError("workers died", {0: task_error(told)}))
     assert not disk_is_full(OSError(errno.ENOENT, "no such file"))
+
+
+def test_a_full_device_is_found_in_a_worker() -> None:
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert device_memory_is_full(WorkerGroupError("workers died", {0: task_error(full)}))
+    with pytest.raises(RuntimeError) as too_large:
+        torch.empty(2**50)
+    assert device_memory_is_full(too_large.value)
+    assert not device_memory_is_full(RuntimeError("connection closed by peer"))
 
 
 def test_the_root_cause_is_one_line() -> None:

@@ -91,6 +91,21 @@ def test_a_full_disk_is_not_tried_again(ray_session: None, tmp_path: Path) -> No
     assert attempts.read_text() == "x"
 
 
+def _too_large(config: dict[str, Any]) -> None:
+    import torch
+
+    with Path(config["tries"]).open("a") as tries:
+        tries.write("x")
+    torch.empty(2**50)
+
+
+def test_a_device_without_room_is_not_tried_again(ray_session: None, tmp_path: Path) -> None:
+    tries = tmp_path / "tries"
+    with pytest.raises(UserError, match=r"rank 0 of 1 found no memory.*raylm plan"):
+        _run(_too_large, {"tries": str(tries)}, tmp_path)
+    assert tries.read_text() == "x"
+
+
 def test_a_killed_worker_starts_again(ray_session: None, tmp_path: Path) -> None:
     metrics = _run(_killed_once, {"marker": str(tmp_path / "marker")}, tmp_path)
     assert metrics == {"survived": True}
