@@ -200,11 +200,12 @@ class _Worker:
 
 def _no_memory(error: Exception) -> UserError:
     """A device without room would be without it again: the user's to mend, not worth a restart."""
-    first_line = str(error).strip().splitlines()[0]
+    rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    said = str(error).strip().splitlines()[0]
     return UserError(
-        f"rank {os.environ.get('RANK', '0')} of {os.environ.get('WORLD_SIZE', '1')} found no memory "
-        f"for its next tensor: {first_line} `raylm plan` says what each worker holds, and what "
-        "would fit; what was committed is kept, and the same command goes on from there."
+        f"rank {rank} of {size} found no memory for its next tensor: {said} `raylm plan` says what "
+        "each worker holds, and what would fit; what was committed is kept, and the same command "
+        "goes on from there."
     )
 
 

@@ -1,7 +1,8 @@
 """The decoder's shape, and what follows: parameters, FLOPs and cache bytes.
 
-Field names are Hugging Face's; `model.layouts` reads and writes its `config.json`. The arithmetic
-here is what plans, reports and metrics use; tests count it against a real model.
+Field names are Hugging Face's; `model.layouts` writes its `config.json`, `model.foreign_config`
+reads it. The arithmetic here is what plans, reports and metrics use; tests count it against a real
+model.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class RopeScaling(BaseModel):
     factor: float = Field(gt=0)
     original_max_position_embeddings: int | None = Field(default=None, gt=0)
     """The length trained on, in tokens: for yarn and llama3."""
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
+    beta_fast: float = Field(default=32.0, gt=0)
+    beta_slow: float = Field(default=1.0, gt=0)
     mscale: float | None = None
     mscale_all_dim: float | None = None
     attention_factor: float | None = None
@@ -41,11 +42,16 @@ class RopeScaling(BaseModel):
     high_freq_factor: float = 4.0
 
     @model_validator(mode="after")
-    def _knows_the_trained_length(self) -> Self:
+    def _has_what_its_type_needs(self) -> Self:
         if self.rope_type in ("yarn", "llama3") and not self.original_max_position_embeddings:
             raise ValueError(
                 f"rope_type {self.rope_type} needs original_max_position_embeddings: the length, "
                 "in tokens, that the model was trained on"
+            )
+        if self.rope_type != "yarn" and (self.mscale or self.mscale_all_dim):
+            raise ValueError(
+                f"mscale or mscale_all_dim with rope_type {self.rope_type}; they are YaRN's: use "
+                "rope_type yarn, or leave them out"
             )
         return self
 
@@ -97,7 +103,7 @@ class ModelConfig(BaseModel):
     """Width of a query; with latent attention qk_nope_head_dim + qk_rope_head_dim."""
     max_position_embeddings: int = Field(default=2048, gt=0)
     """The longest context, in tokens, that the model is meant for."""
-    rope_theta: float = Field(default=10_000.0, gt=0)
+    rope_theta: float = Field(default=10_000.0, gt=1)
     rope_scaling: RopeScaling | None = None
     rms_norm_eps: float = Field(default=1e-6, gt=0)
     tie_word_embeddings: bool = True
@@ -107,7 +113,8 @@ class ModelConfig(BaseModel):
     sliding_window: int | None = Field(default=None, gt=0)
     """Tokens that a token of a sliding layer sees, itself included."""
     layer_types: tuple[LayerType, ...] | None = None
-    """Which layers slide: all where there is a window and nothing is said."""
+    """Which layers slide: all where there is a window and nothing is said. vLLM serves no model of
+    which only some do."""
 
     kv_lora_rank: int = Field(default=0, ge=0)
     """Width of the latent that keys and values are made of; 0: no latent attention."""
@@ -184,7 +191,7 @@ class ModelConfig(BaseModel):
     @classmethod
     def from_hugging_face(cls, config: dict[str, Any]) -> ModelConfig:
         """From a parsed `config.json`; what we cannot compute is a ValueError that names it."""
-        from model.layouts import from_hugging_face
+        from model.foreign_config import from_hugging_face
 
         return from_hugging_face(config)
 

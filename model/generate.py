@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ PREFILL_TOKENS = 8192
 """Prompt tokens read in one forward pass, padding included: bounds the memory of a prefill."""
 BLOCK = 64
 """Width of the blocks in which a distribution is searched: about the root of a vocabulary."""
+GREEDY_BELOW = 1e-5
+"""A temperature under which sampling is greedy (vLLM's): logits divided by it would overflow."""
 COMPACT_BELOW = 0.75
 """Rows leave when fewer than this share of them still samples: copying a cache is not free."""
 
@@ -60,11 +63,12 @@ def generate(
 ) -> list[Completion]:
     """One completion per prompt, in order; repeat a prompt for several samples of it.
 
-    Temperature 0 takes the likeliest token. `top_k` (0: all) and `top_p` (1: all) truncate. A row
-    ends with one of `stop_ids`, or with the token that completes one of `stop_strings` in the text
-    that `tokenizer` makes of its new tokens (`before_stop` cuts it there). Row i's randomness is of
-    (seed, i), or of seed[i] where a seed per row is given.
+    Temperature 0, or one below GREEDY_BELOW, takes the likeliest token. `top_k` (0: all) and
+    `top_p` (1: all) truncate. A row ends with one of `stop_ids`, or with the token that completes
+    one of `stop_strings` in the text that `tokenizer` makes of its new tokens (`before_stop` cuts
+    it there). Row i's randomness is of (seed, i), or of seed[i] where a seed per row is given.
     """
+    seed = int(seed) if isinstance(seed, Integral) else [int(each) for each in seed]
     _check(prompts, max_new_tokens, temperature, top_k, top_p, seed)
     strings = StopStrings(stop_strings, tokenizer)
     rows = len(prompts)
@@ -131,6 +135,8 @@ def sequence_logprobs(
     starts = torch.tensor([len(prompt) for prompt in prompts])
     lengths = torch.tensor([len(answer) for answer in completions])
     longest = int(lengths.max()) if len(lengths) else 0
+    if longest == 0:
+        return torch.zeros(len(prompts), 0, device=device)
     ids_bt = _padded(sequences, left=False).to(device)
     # Padding stands behind, where causal attention never looks.
     hidden_btd = model.hidden(ids_bt)
@@ -178,7 +184,7 @@ def _sample(
     top_r1 = logits_rv.amax(-1, keepdim=True)
     mass_rv = (logits_rv - top_r1).exp_()
     normalizer_r = mass_rv.sum(-1).log_() + top_r1[:, 0]
-    if temperature == 0:
+    if temperature < GREEDY_BELOW:
         sampled = logits_rv.argmax(-1)
     elif top_k or top_p < 1:
         sampled = _sample_truncated(logits_rv / temperature, uniform_r, top_k, top_p)
@@ -260,3 +266,5 @@ def _check(
         raise ValueError(f"top_k is {top_k}, top_p {top_p}; expected top_k >= 0, 0 < top_p <= 1")
     if not isinstance(seed, int) and len(seed) != len(prompts):
         raise ValueError(f"{len(seed)} seeds for {len(prompts)} prompts; expected one each")
+    if negative := [each for each in ([seed] if isinstance(seed, int) else seed) if each < 0]:
+        raise ValueError(f"a seed is {negative[0]}; expected 0 or more")

@@ -62,6 +62,11 @@ def _config(reader: gguf.GGUFReader, path: str | Path) -> ModelConfig:
     architecture = value("general.architecture")
     if architecture != ARCHITECTURE:
         raise ValueError(f"{path} holds a {architecture!r} model; expected {ARCHITECTURE!r}")
+    scaling = reader.get_field("qwen3.rope.scaling.type")
+    if scaling is not None and scaling.contents() != "none":
+        raise ValueError(
+            f"{path} scales its rotary embedding by {scaling.contents()!r}; expected a plain one"
+        )
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     if "token_embd.weight" not in tensors:
         raise ValueError(f"{path} has no token_embd.weight; expected a language model")

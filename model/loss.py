@@ -24,6 +24,8 @@ CHUNK_TOKENS = {"cpu": 1024, "cuda": 4096}
 """Tokens whose logits are held at once: what a CPU's caches like, and what fills a GPU."""
 CHUNK_LOGITS = 1 << 23
 """Logits held at once on a CPU: 32 MiB of them, whatever the vocabulary."""
+SCALED_ROWS = 8192
+"""Rows of a 16-bit gradient that are widened at once."""
 RARE = 1e-30
 """A probability below which float32 loses digits of it."""
 
@@ -65,7 +67,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        hidden, weight = (g if g is None else g * upstream.to(g.dtype) for g in ctx.saved_tensors)
+        hidden, weight = (g if g is None else _scaled(g, upstream) for g in ctx.saved_tensors)
         return hidden, weight, None, None
 
 
@@ -121,6 +123,8 @@ def cross_entropy(
     accumulation steps, and every token weighs the same. Under autocast products are taken in its
     type. `chunk_tokens` are at hand at once; unset, CHUNK_TOKENS of the device.
     """
+    if not torch.is_grad_enabled():  # an autograd function would not know, and make gradients
+        hidden_btd, head_weight_vd = hidden_btd.detach(), head_weight_vd.detach()
     hidden_nd, labels_n = _predicted(hidden_btd, labels_bt)
     total = _SummedCrossEntropy.apply(
         hidden_nd.to(product_dtype(hidden_nd)),
@@ -175,6 +179,19 @@ def _fused() -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
     # Thousands of rows keep a GPU busy: a row cut in pieces would only be read more often.
     return torch.compile(nll_and_gradient, options={"split_reductions": False})
+
+
+def _scaled(gradient: Tensor, factor: Tensor) -> Tensor:
+    """Their product, of the gradient's type; 16 bits would round the factor for all numbers alike.
+
+    Some rows at a time, so that no wide copy of all is made.
+    """
+    if gradient.dtype == factor.dtype:
+        return gradient * factor
+    out = torch.empty_like(gradient)
+    for rows, scaled in zip(gradient.split(SCALED_ROWS), out.split(SCALED_ROWS), strict=True):
+        scaled.copy_(rows.to(factor.dtype) * factor)
+    return out
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

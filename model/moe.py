@@ -162,12 +162,14 @@ class MixtureOfExperts(nn.Module):
 @contextlib.contextmanager
 def uncounted(model: nn.Module) -> Iterator[None]:
     """What runs inside adds nothing to the experts' loads."""
-    routers = [module for module in model.modules() if isinstance(module, Router)]
-    for router in routers:
+    counting = [m for m in model.modules() if isinstance(m, Router) and m.training]
+    for router in counting:
         router.training = False
-    yield
-    for router in routers:
-        router.training = True
+    try:
+        yield
+    finally:
+        for router in counting:
+            router.training = True
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Optimizers over the decoder's parameter groups: AdamW, and Muon for the matrices.
 
-What multiplies hidden states decays; norms and embeddings (a tied head is one) do not.
+The layers' matrices decay; norms, embeddings and the head do not.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def build_optimizer(
 
 
 def matrices_and_others(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Trainable weights that multiply hidden states, and the rest: norms, embeddings, the head."""
+    """The layers' trainable matrices, and the rest: norms, embeddings, the head."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}

@@ -18,6 +18,10 @@ def derived(config: ModelConfig) -> dict[str, Any]:
         found["head_dim"] = found["qk_nope_head_dim"] + found["qk_rope_head_dim"]
         found["num_key_value_heads"] = config.num_attention_heads
         found["use_qk_norm"] = False  # its norms are on the latents
+    typed = len(config.layer_types or ()) == config.num_hidden_layers
+    if config.sliding_window and typed and len(set(config.windows)) == 1:
+        # One word for all layers: layouts that have no types of layers would read the window only.
+        found |= {"layer_types": None, "sliding_window": config.windows[0]}
     if config.num_experts:
         shared = config.n_shared_experts
         if shared is None:

@@ -22,12 +22,15 @@ from model.transformer import Transformer
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+WRITTEN = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 SHARD_BYTES = 5_000_000_000
 """More than that goes to several files (transformers' long-standing max_shard_size)."""
 HEAD, TABLE = "lm_head.weight", "model.embed_tokens.weight"
 READ_A_HEAD = ("glm4_moe", "deepseek_v3")
 """Layouts of which vLLM reads a head also where it is tied, and without one serves noise."""
 STACKED = re.compile(r"(.+\.mlp\.experts)\.(gate_up_proj|down_proj)")
+TIED_ROWS = 4096
+"""Of a tied table and its copy, compared at once."""
 KINDS = {"gate_up_proj": ("gate", "up"), "down_proj": ("down",)}
 """What a stack holds of each expert, one below the other."""
 LAYER = re.compile(r"model\.layers\.(\d+)\.")
@@ -57,6 +60,7 @@ class WeightFiles:
         self._slices = {name: s for name, s in self._slices.items() if _is_ours(name, config)}
         self.shapes = shapes_of(config)
         self._check()
+        self._check_tied()
 
     def rows(self, name: str, first: int, last: int) -> Tensor:
         """Rows [first, last) of a tensor; of stacked experts, that many experts."""
@@ -95,6 +99,21 @@ class WeightFiles:
             )
 
 
+    def _check_tied(self) -> None:
+        """A head of its own beside `tie_word_embeddings` is one that transformers would use."""
+        if not self._tied or HEAD not in self._slices:
+            return
+        head, table = self._slices[HEAD], self._slices[TABLE]
+        rows = self.shapes[TABLE][0]
+        for first in range(0, rows, TIED_ROWS):
+            part = slice(first, first + TIED_ROWS)
+            if not torch.equal(head[part], table[part]):
+                raise ValueError(
+                    f"config.json in {self.folder} says tie_word_embeddings, but {HEAD} there is "
+                    f"another than {TABLE}: set tie_word_embeddings to false, or take the head out"
+                )
+
+
 def write_weights(folder: Path, config: ModelConfig, tensor: Callable[[str], Tensor]) -> None:
     """Write a model whose tensors `tensor` gives by our names, float32, a file at a time.
 
@@ -121,6 +140,16 @@ def write_weights(folder: Path, config: ModelConfig, tensor: Callable[[str], Ten
         size = sum(4 * torch.Size(shape).numel() for shape in shapes.values())
         written = {"metadata": {"total_size": size}, "weight_map": index}
         (folder / INDEX).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+    _clear(folder, keep=set(index.values()))
+
+
+def _clear(folder: Path, keep: set[str]) -> None:
+    """Take out the weights of a model written here before, in one file or in others."""
+    if len(keep) == 1:
+        (folder / INDEX).unlink(missing_ok=True)
+    for path in folder.glob("model*.safetensors"):
+        if path.name not in keep and WRITTEN.fullmatch(path.name):
+            path.unlink()
 
 
 def _files(shapes: Mapping[str, Shape]) -> list[list[str]]:
@@ -161,8 +190,14 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        return [folder / Path(name).name for name in sorted(set(index["weight_map"].values()))]
+        try:
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            named = sorted({Path(name).name for name in index["weight_map"].values()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{folder / INDEX} does not say which file holds which weight: {error!r}"
+            ) from error
+        return [folder / name for name in named]
     raise ValueError(f"{folder} has neither {WEIGHTS} nor {INDEX}; expected a model in safetensors")
 
 

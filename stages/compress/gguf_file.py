@@ -65,10 +65,11 @@ def _check_architecture(config: dict[str, Any]) -> None:
             f"quantize found a sliding window of {config.get('sliding_window')} tokens; the engine"
             " looks at all tokens: use a checkpoint without sliding_window"
         )
-    if config.get("rope_scaling"):
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    if rope.get("rope_type", rope.get("type", "default")) != "default":
         raise UserError(
-            f"quantize found rope_scaling {config['rope_scaling']!r}; the engine reads plain rotary"
-            " embeddings only: use a checkpoint without rope_scaling"
+            f"quantize found a rotary embedding scaled by {rope!r}; the engine reads plain ones"
+            " only: use a checkpoint without rope_scaling"
         )
 
 

@@ -40,11 +40,13 @@ def _scaled(kind: str, **more: Any) -> dict[str, Any]:
     return {"rope_scaling": {"rope_type": kind, "factor": 4.0, **more}}
 
 
+NONE_SLIDING = {"sliding_window": 7, "layer_types": ("full_attention",) * 3}
 TRAINED = {"original_max_position_embeddings": 16}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "llama-multi-head": LLAMA | {"num_key_value_heads": 4, "head_dim": 12},
     "llama-grouped": LLAMA | {"tie_word_embeddings": False},
     "llama3-scaled": LLAMA | _scaled("llama3", **TRAINED),
+    "llama-none-sliding": LLAMA | NONE_SLIDING,
     "mistral": LLAMA | {"sliding_window": 7},
     "qwen3": {"tie_word_embeddings": False},
     "qwen3-yarn": _scaled("yarn", **TRAINED),
@@ -57,6 +59,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
         "layer_types": ("sliding_attention", "full_attention", "sliding_attention"),
     },
     "qwen3-moe": SOFTMAX,
+    "qwen3-moe-none-sliding": SOFTMAX | NONE_SLIDING,
     "qwen3-moe-sliding": SOFTMAX
     | {"first_k_dense_replace": 1, "norm_topk_prob": False, "sliding_window": 7},
     "glm4-moe": {"num_experts": 8, "n_shared_experts": 2, "first_k_dense_replace": 1},

@@ -161,6 +161,22 @@ def test_bad_requests_say_found_and_expected(model: Transformer) -> None:
         generate(model, [[1]], max_new_tokens=1, top_p=0)
     with pytest.raises(ValueError, match="2 seeds for 1 prompts"):
         generate(model, [[1]], max_new_tokens=1, seed=[1, 2])
+    with pytest.raises(ValueError, match="a seed is -1; expected 0 or more"):
+        generate(model, [[1]], max_new_tokens=1, seed=-1)
     with pytest.raises(ValueError, match="1 prompts and 2 completions"):
         sequence_logprobs(model, [[1]], [[1], [2]])
     assert generate(model, [], max_new_tokens=3) == []
+    assert sequence_logprobs(model, [], []).shape == (0, 0)
+
+
+@pytest.mark.parametrize("top_k", [0, 5])
+def test_a_tiny_temperature_is_greedy(model: Transformer, top_k: int) -> None:
+    greedy = generate(model, PROMPTS, max_new_tokens=5, temperature=0)
+    cold = generate(model, PROMPTS, max_new_tokens=5, temperature=1e-38, top_k=top_k)
+    assert cold == greedy
+
+
+def test_numpys_integers_are_seeds(model: Transformer) -> None:
+    assert generate(model, PROMPTS, max_new_tokens=5, seed=np.int64(7)) == generate(  # type: ignore[arg-type]
+        model, PROMPTS, max_new_tokens=5, seed=7
+    )

@@ -54,6 +54,20 @@ def test_weights_are_rounded_by_blocks_as_q8_0_is_defined(checkpoint: Path) -> N
     np.testing.assert_allclose(found.numpy().reshape(-1, 32), rounded, atol=1e-6)
 
 
+def test_a_scaled_rotary_embedding_is_refused(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(writer: gguf.GGUFWriter) -> None:
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        header(writer)
+
+    header = gguf.GGUFWriter.write_header_to_file
+    monkeypatch.setattr(gguf.GGUFWriter, "write_header_to_file", write)
+    write_gguf(checkpoint, checkpoint / "model.gguf", "F16", "test")
+    with pytest.raises(ValueError, match="scales its rotary embedding by 'yarn'"):
+        load_gguf(checkpoint / "model.gguf")
+
+
 def test_what_is_not_gguf_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"no model at all, only words and nothing else")
     with pytest.raises(ValueError, match="cannot be read as GGUF"):

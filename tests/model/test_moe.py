@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from model.config import ModelConfig
-from model.moe import Experts, MixtureOfExperts, Router, balance_experts
+from model.moe import Experts, MixtureOfExperts, Router, balance_experts, uncounted
 from model.transformer import Transformer
 from tests.model.conftest import lively, small_config
 
@@ -109,6 +109,17 @@ def test_balancing_evens_out_a_skewed_router() -> None:
         assert module.gate.load.sum() == 0, step
     assert before > 2 and after < 1.1
     assert module.gate.e_score_correction_bias[0] < 0
+
+
+def test_uncounted_leaves_routers_as_they_were() -> None:
+    model = lively(mixture())
+    routers = [module for module in model.modules() if isinstance(module, Router)]
+    for mode in (True, False):
+        model.train(mode)
+        with pytest.raises(RuntimeError, match="midway"), uncounted(model):
+            assert not any(router.training for router in routers)
+            raise RuntimeError("midway")
+        assert all(router.training == mode for router in routers)
 
 
 def test_only_training_counts_and_softmax_experts_are_only_counted() -> None:

@@ -43,6 +43,36 @@ def test_a_large_model_is_written_in_several_files(
         torch.testing.assert_close(pretrained.load(tmp_path)(ids), expected, atol=0, rtol=0)
 
 
+def test_a_model_written_over_another_is_the_only_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = torch.arange(12)[None]
+    for shard_bytes in (10**9, 20_000, 40_000, 10**9):
+        monkeypatch.setattr(weight_files, "SHARD_BYTES", shard_bytes)
+        model = lively(small_config())
+        model.model.embed_tokens.weight.data *= 1 + shard_bytes
+        pretrained.save(model, tmp_path)
+        with torch.no_grad():
+            assert torch.equal(pretrained.load(tmp_path)(ids), model(ids))
+    assert [path.name for path in tmp_path.glob("model*")] == ["model.safetensors"]
+
+
+def test_a_head_beside_a_tied_one_is_refused(tmp_path: Path) -> None:
+    """transformers would use it, and so compute something else."""
+    pretrained.save(lively(small_config(tie_word_embeddings=False)), tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tie_word_embeddings": True}))
+    with pytest.raises(ValueError, match=r"lm_head.weight there is another than model.embed"):
+        pretrained.load(tmp_path)
+
+
+@pytest.mark.parametrize("index", ["{}", "[]", "{broken", '{"weight_map": 3}'])
+def test_a_broken_index_is_named(tmp_path: Path, index: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ValueError, match=r"index\.json does not say which file holds"):
+        WeightFiles(tmp_path, small_config())
+
+
 @pytest.mark.parametrize("kind", ["deepseek-v3", "qwen3-moe", "qwen3"])
 def test_rows_are_read_alone(tmp_path: Path, kind: str) -> None:
     model = layouts.ours(kind)

@@ -192,6 +192,7 @@ def test_what_cannot_be_quantized_is_refused(checkpoint: Path, tmp_path: Path) -
     (odd / "config.json").write_text(json.dumps(config | {"use_sliding_window": True}))
     with pytest.raises(UserError, match="sliding window"):
         write_gguf(odd, tmp_path / "odd.gguf", "F16", "odd")
-    (odd / "config.json").write_text(json.dumps(config | {"rope_scaling": {"type": "yarn"}}))
-    with pytest.raises(UserError, match="rope_scaling"):
-        write_gguf(odd, tmp_path / "b.gguf", "F16", "x")
+    for named in ("rope_scaling", "rope_parameters"):
+        (odd / "config.json").write_text(json.dumps(config | {named: {"rope_type": "yarn"}}))
+        with pytest.raises(UserError, match="scaled by"):
+            write_gguf(odd, tmp_path / "b.gguf", "F16", "x")
