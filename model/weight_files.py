@@ -98,7 +98,6 @@ class WeightFiles:
                 "tensors: " + "; ".join(wrong[:5])
             )
 
-
     def _check_tied(self) -> None:
         """A head of its own beside `tie_word_embeddings` is one that transformers would use."""
         if not self._tied or HEAD not in self._slices:
