@@ -68,7 +68,8 @@ def generate(
     one of `stop_strings` in the text that `tokenizer` makes of its new tokens (`before_stop` cuts
     it there). Row i's randomness is of (seed, i), or of seed[i] where a seed per row is given.
     """
-    seed = int(seed) if isinstance(seed, Integral) else [int(each) for each in seed]
+    if isinstance(seed, Integral):  # numpy's integers too
+        seed = int(seed)
     _check(prompts, max_new_tokens, temperature, top_k, top_p, seed)
     strings = StopStrings(stop_strings, tokenizer)
     rows = len(prompts)
