@@ -15,7 +15,7 @@ from stages.text.data_plan import DataPlan, PhasePlan, Source, source_key
 from stages.text.mixture import Mixture
 from stages.text.mixture_plan import plan_mixture
 from stages.text.token_shards import Place, TokenBatch, TokenShards
-from stages.tune.guards import Skip, batch_number
+from stages.tune.guards import Skip, passed_by
 
 Folders = Mapping[str, Path]
 """The recipe's name of each tokens artifact -> the folder of its shards."""
@@ -47,6 +47,10 @@ class TrainingSet:
         """What the sources are called."""
         return [source.name for source in self.sources]
 
+    def begins_a_phase(self, step: int) -> bool:
+        """Whether another phase of the mixture begins with a step."""
+        return any(step == phase.begin for phase in self.plan.phases[1:])
+
     def epochs(self) -> dict[str, float]:
         """Source -> passes over it in the run."""
         return self.plan.epochs(self._config.steps)
@@ -63,14 +67,12 @@ class TrainingSet:
     ) -> list[tuple[int, int]]:
         """(source, where it begins in the source's tokens) of this rank's rows of a step.
 
-        Where data was skipped a step takes a later batch, and phases still begin at their steps.
+        Where data was skipped, each source goes on behind what was read of it.
         """
-        plan, rows = self.plan, self.plan.rows
-        if skips:
-            plan = plan.moved(lambda begin: batch_number(begin, skips))
-        number = batch_number(step, skips)
+        rows = self.plan.rows
+        passed = self.plan.samples_of(passed_by(step, skips))
         mine = range(rank * rows // world, (rank + 1) * rows // world)
-        return [plan.start(number, row) for row in mine]
+        return [self.plan.start(step, row, passed) for row in mine]
 
     def batch(
         self, step: int, skips: Sequence[Skip] = (), rank: int = 0, world: int = 1
@@ -84,11 +86,9 @@ class TrainingSet:
             ]
         )
 
-    def row_sources(
-        self, step: int, skips: Sequence[Skip] = (), rank: int = 0, world: int = 1
-    ) -> np.ndarray:
-        """The number of each row's source, int64 [rows]."""
-        found = [source for source, _ in self.starts(step, skips, rank, world)]
+    def row_sources(self, step: int, rank: int = 0, world: int = 1) -> np.ndarray:
+        """The number of each row's source, int64 [rows]: the same whatever was skipped."""
+        found = [source for source, _ in self.starts(step, (), rank, world)]
         return np.asarray(found, dtype=np.int64)
 
     def locate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from stages.tune.mesh import Mesh, sum_over_ranks
 from stages.tune.passes import Passes
 
 HELDOUT = "heldout_loss"
+MOST_NATS = math.log(sys.float_info.max)
 
 
 class Run(Protocol):
@@ -41,12 +43,17 @@ def heldout_losses(run: Run, sources: Mapping[str, HeldoutText]) -> dict[str, fl
         for name, text in sources.items()
     }
     nats, predicted = (sum(column) for column in zip(*sums.values(), strict=True))
-    found = {HELDOUT: nats / predicted, "heldout_perplexity": math.exp(nats / predicted)}
+    found = {HELDOUT: nats / predicted, "heldout_perplexity": perplexity(nats / predicted)}
     if len(sources) > 1:
         for name, (part, count) in sums.items():
             found[f"{HELDOUT}/{name}"] = part / count
-            found[f"heldout_perplexity/{name}"] = math.exp(part / count)
+            found[f"heldout_perplexity/{name}"] = perplexity(part / count)
     return found
+
+
+def perplexity(nats: float) -> float:
+    """exp of a mean loss; infinite where a float64 cannot hold it."""
+    return math.exp(nats) if nats < MOST_NATS else math.inf
 
 
 def loss_by_size(losses: Mapping[str, float], tokens: Mapping[str, int]) -> float:
@@ -120,9 +127,12 @@ class Stopping:
         self.rule = rule
         self.losses = list(losses)
 
-    def saw(self, loss: float) -> None:
-        """Take note of an evaluation; one that is not finite is worse than any."""
-        self.losses.append(loss if math.isfinite(loss) else math.inf)
+    def saw(self, steps: int, loss: float) -> None:
+        """Take note of an evaluation after so many steps, if it is one of the rule's (there may be
+        others between); one that is not finite is worse than any.
+        """
+        if self.rule is not None and steps % self.rule.every == 0:
+            self.losses.append(loss if math.isfinite(loss) else math.inf)
 
     @property
     def due(self) -> bool:

@@ -61,7 +61,7 @@ def train(job: dict[str, Any]) -> None:
             predicted = SumOverRanks(own_predicted)
             own_loss = worker.passes.gradients(rows, predicted, lambda: worker.working("forward"))
             seen = worker.share(rows, own_loss, own_predicted)
-            worker.guard.judge(seen.loss, seen.by_rank)
+            worker.judge(seen)
             worker.beat("the optimizer's step")
             norm, taken = take.step(worker.guard.accepts)
             worker.count(seen, norm, taken)
@@ -69,7 +69,7 @@ def train(job: dict[str, Any]) -> None:
             measured = meter.numbers(config.batch_tokens, seconds) | worker.load
             if evaluates:
                 measured |= by_source | worker.evaluate(heldout)
-                worker.stopping.saw(measured[HELDOUT])
+                worker.stopping.saw(worker.step + 1, measured[HELDOUT])
             journal.write(
                 worker.step, loss=seen.loss, learning_rate=rate, tokens=worker.tokens,
                 skipped=worker.skipped, gradient_norm=norm, **measured,

@@ -34,7 +34,7 @@ from stages.tune.engine import client_optimizer, divided, start_engine
 from stages.tune.exchange_clock import ExchangeClock
 from stages.tune.first_weights import FirstWeights
 from stages.tune.fragments import pieces, place_of, whole_shapes
-from stages.tune.guards import Guard, Skip, batch_number
+from stages.tune.guards import Guard, Skip
 from stages.tune.journal import Journal
 from stages.tune.memory import TrainingMemory
 from stages.tune.mesh import Mesh
@@ -105,6 +105,8 @@ class Worker:
         self.stragglers = Stragglers(self.world, config.watch.slow_ratio, self.mesh.pipeline)
         self._take_up(self.memory.take_up(self._fits, first))
         self.resumed = self.saved = self.step
+        self.trained = 0
+        """Tokens of this launch, those of steps that it went back from too."""
 
     def _fits(self, checkpoint: Checkpoint) -> bool:
         """Whether this run had, up to the checkpoint, its learning rates and its data."""
@@ -171,8 +173,14 @@ class Worker:
         if len(self.data.names) == 1:
             return {}
         mesh = self.mesh
-        rows = self.data.row_sources(self.step, self.skips, mesh.data_rank, mesh.data)
+        rows = self.data.row_sources(self.step, mesh.data_rank, mesh.data)
         return losses_by_source(self, batch, rows, self.data.names)
+
+    def judge(self, seen: Seen) -> None:
+        """Hand the step's losses to the guard, which has no measure for a new phase's yet."""
+        if self.data.begins_a_phase(self.step):
+            self.guard.forget()
+        self.guard.judge(seen.loss, seen.by_rank)
 
     def share(self, rows: Rows, loss_sum: float, predicted: float) -> Seen:
         """Gather every rank's summed loss, predicted tokens and seconds of work on these rows."""
@@ -207,6 +215,7 @@ class Worker:
 
     def count(self, seen: Seen, norm: float, taken: bool) -> None:
         self.tokens += self.config.batch_tokens
+        self.trained += self.config.batch_tokens
         self.skipped += not taken
         self.loss = seen.loss if taken else self.loss
         self.guard.count(seen.loss, seen.by_rank, norm, taken)
@@ -216,8 +225,7 @@ class Worker:
     def tell(self, journal: Journal, seen: Seen, taken: bool) -> None:
         """Log a skipped step and a rank that has become slow."""
         if not taken:
-            number = batch_number(self.step, self.skips)
-            journal.event("skipped", self.step, why=self.guard.reason, batch=number)
+            journal.event("skipped", self.step, why=self.guard.reason)
         for rank, times in self.stragglers.observe(seen.work_s).items():
             host = self.memory.hosts[rank]
             journal.event("slow", self.step, rank=rank, host=host, times=round(times, 2))
@@ -227,8 +235,8 @@ class Worker:
         """Return to a checkpoint before the refused steps, and to other data than led to them."""
         config, last = self.config, self.step - 1
         before = last - self.guard.refused + 1
-        if self.skips and before <= self.skips[-1]["back_to"]:
-            before = self.skips[-1]["back_to"] - 1  # no step was taken since: further back
+        if self.skips and before <= self.skips[-1]["first"]:
+            before = self.skips[-1]["first"] - 1  # no step was taken since: further back
         failed = f"{self.guard.refused} steps in a row were refused, up to step {last}"
         if len(self.skips) >= config.guards.rollbacks:
             raise UserError(
@@ -243,13 +251,9 @@ class Worker:
                 "lower learning_rate or warm up longer; or save more often (checkpoint_every) and "
                 "keep more (checkpoints.last)"
             )
-        skip: Skip = {
-            "first": batch_number(state["step"], self.skips),
-            "last": batch_number(last, self.skips),
-            "back_to": state["step"],
-        }
-        skips = [*self.skips, skip]
-        self._take_up({**state, "skips": skips})
+        skip: Skip = {"first": state["step"], "last": last}
+        seen = {"skips": [*self.skips, skip], "skipped": self.skipped}
+        self._take_up({**state, **seen})
         self.saved, self.guard.refused = self.step, 0
         journal.event("rolled back", last, **skip)
         journal.rewind(self.step)
@@ -273,7 +277,6 @@ class Worker:
         self.memory.finish()
 
     def metrics(self, seconds: float) -> dict[str, Any]:
-        trained = (self.step - self.resumed) * self.config.batch_tokens
         return {
             "parameters": self.parameters,
             "steps": self.step,
@@ -284,5 +287,5 @@ class Worker:
             "rollbacks": len(self.skips),
             "skips": self.skips,
             "slow_ranks": sorted(self.stragglers.named),
-            "tokens_per_second": trained / max(seconds, 1e-9),
+            "tokens_per_second": self.trained / max(seconds, 1e-9),
         }

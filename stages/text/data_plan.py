@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -128,9 +128,12 @@ class DataPlan:
         source, count = phase.deal((step - phase.begin) * self.rows + drawn)
         return source, self._before[number][source] + count
 
-    def start(self, step: int, row: int) -> tuple[int, int]:
-        """(source, where the row begins in the tokens of the source's artifact)."""
+    def start(self, step: int, row: int, passed: Sequence[int] = ()) -> tuple[int, int]:
+        """(source, where the row begins in the tokens of the source's artifact), where so many
+        further samples of each source have `passed` before the step.
+        """
         source, number = self.place(step, row)
+        number += passed[source] if passed else 0
         return source, self.sources[source].window(number, self.length, self.seed)
 
     def taken(self, steps: int) -> list[int]:
@@ -147,12 +150,13 @@ class DataPlan:
             for source, count in zip(self.sources, self.taken(steps), strict=True)
         }
 
-    def moved(self, moved_step: Callable[[int], int]) -> DataPlan:
-        """The plan of a run that leaves batches out: a phase begins with the batch that its first
-        step takes, and the phase before goes on until there.
-        """
-        later = (replace(phase, begin=moved_step(phase.begin)) for phase in self.phases[1:])
-        return replace(self, phases=(self.phases[0], *later))
+    def samples_of(self, stretches: Iterable[tuple[int, int]]) -> list[int]:
+        """Samples of each source in the steps [begin, end) of all the stretches together."""
+        total = [0] * len(self.sources)
+        for begin, end in stretches:
+            counts = zip(total, self.taken(begin), self.taken(end), strict=True)
+            total = [so_far + after - before for so_far, before, after in counts]
+        return total
 
     def agrees_until(self, other: DataPlan) -> float:
         """How many steps from the run's beginning are the same in both plans: whether a checkpoint

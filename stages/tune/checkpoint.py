@@ -31,7 +31,8 @@ from stages.tune.fragments import WEIGHT, Split
 
 STATE = "state.json"
 HEADER = "parts"
-FORMAT = 2
+FORMAT = 3
+"""Of `state.json` and the shards' headers; another is refused, since the run would discard it."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,11 @@ def find_checkpoints(root: Folder | Path) -> list[Checkpoint]:
                 "from the checkpoint before it"
             ) from error
         if state.get("format") != FORMAT:
-            continue
+            raise UserError(
+                f"checkpoint {root.url}/{name} has format {state.get('format')}, this version "
+                f"reads and writes {FORMAT}: go on with the version that wrote it, or move the "
+                "folder away to begin anew"
+            )
         found.append(Checkpoint(root / name, name, int(state["step"]), state))
     return sorted(found, key=lambda checkpoint: (checkpoint.step, checkpoint.name))
 

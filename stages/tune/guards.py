@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.stage import StageConfig
 
@@ -38,11 +38,21 @@ class Guards(StageConfig):
     window: int = Field(default=128, ge=8)
     """How many accepted steps are remembered."""
     warmup: int = Field(default=32, ge=2)
-    """With fewer than this remembered, only NaN and Inf are refused."""
+    """With fewer than this remembered, only NaN and Inf are refused: so also after the beginning of
+    each phase of a mixture, where all is forgotten."""
     rollback_after: int = Field(default=5, ge=1)
     """So many refused steps in a row, and the run goes back to a checkpoint and skips the data."""
     rollbacks: int = Field(default=10, ge=0)
     """How often a run may go back; then it ends with an error."""
+
+    @model_validator(mode="after")
+    def _remembers_enough(self) -> Guards:
+        if self.window < self.warmup:
+            raise ValueError(
+                f"guards.window is {self.window}, less than guards.warmup {self.warmup}: so few "
+                "steps are remembered that none would ever be judged; raise window or lower warmup"
+            )
+        return self
 
 
 @dataclass
@@ -95,6 +105,11 @@ class Guard:
             self.norm.values.extend(state["norm"])
             if state["world"] == world:  # another number of ranks has other extremes
                 self.rank_loss.values.extend(state["rank_loss"])
+
+    def forget(self) -> None:
+        """Begin anew, as where other data begins, whose losses are no measure of those before."""
+        for history in (self.loss, self.rank_loss, self.norm):
+            history.values.clear()
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -158,22 +173,17 @@ class Guard:
 
 
 class Skip(TypedDict):
-    """Batches [first, last] left out when the run went back to the checkpoint of step `back_to`."""
+    """Steps [first, last], left behind when the run went back to the checkpoint of step `first`:
+    taken anew, they and all that follow have other data than these had.
+    """
 
     first: int
     last: int
-    back_to: int
 
 
-def batch_number(step: int, skips: Sequence[Skip]) -> int:
-    """The number of the batch that a step takes: the step's own, moved past all that is skipped.
-
-    A later skip may begin before an earlier one and hold it: what both name is passed over once.
+def passed_by(step: int, skips: Sequence[Skip]) -> list[tuple[int, int]]:
+    """The steps [begin, end) whose data a step has behind it besides that of the steps before it:
+    of all skips, in the order they came about, up to the last one that went back to it or further.
     """
-    number, passed = step, -1
-    for skip in sorted(skips, key=lambda skip: skip["first"]):
-        first = max(skip["first"], passed + 1)
-        if number >= first and skip["last"] >= first:
-            number += skip["last"] - first + 1
-            passed = skip["last"]
-    return number
+    count = max((n for n, skip in enumerate(skips, 1) if skip["first"] <= step), default=0)
+    return [(skip["first"], skip["last"] + 1) for skip in skips[:count]]

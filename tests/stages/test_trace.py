@@ -29,7 +29,7 @@ MIXED = RUN | {
         "max_epochs": 99,
     },
 }
-SKIPS = [{"first": 2, "last": 4, "back_to": 2}]
+SKIPS = [{"first": 2, "last": 4}]
 
 
 def put(

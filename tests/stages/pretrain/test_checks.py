@@ -23,7 +23,7 @@ from stages.pretrain.data import TrainingSet
 from stages.pretrain.run import run
 from stages.recipe import load_recipe
 from stages.stage import Context
-from stages.tune.checkpoint import find_checkpoints
+from stages.tune.checkpoint import FORMAT, find_checkpoints
 from tests.dist.ranks import write_tokens
 from tests.stages.small import recipe_from, sums, write_model
 
@@ -135,7 +135,7 @@ def test_progress_that_a_run_would_throw_away(
 ) -> None:
     there = tmp_path / "checkpoints" / f"step-{reached:08d}-abc"
     there.mkdir(parents=True)
-    state: dict[str, Any] = {"format": 2, "step": reached, "steps": 100}
+    state: dict[str, Any] = {"format": FORMAT, "step": reached, "steps": 100}
     (there / "state.json").write_text(json.dumps(state))
     config = Config.model_validate(
         {"tokens": "t", "schedule": schedule, "steps": steps, "warmup_steps": 10,

@@ -13,7 +13,7 @@ from cluster.errors import UserError
 from stages.pretrain import Config
 from stages.pretrain.data import TrainingSet, heldout_sets
 from stages.text.token_shards import TokenShards, TokenWriter
-from stages.tune.guards import Skip, batch_number
+from stages.tune.guards import Skip
 
 LENGTH, ROWS, SEED = 16, 6, 17
 OWNERS = {1: "web/crawl", 2: "web/books", 3: "more"}
@@ -70,7 +70,7 @@ def test_rows_come_from_the_sources_that_the_mixture_names(folders: dict[str, Pa
 def test_the_ranks_parts_are_one_ranks_batch(
     folders: dict[str, Path], world: int, mixture: Any
 ) -> None:
-    skips: list[Skip] = [{"first": 5, "last": 9, "back_to": 5}]
+    skips: list[Skip] = [{"first": 5, "last": 9}]
     for step in (0, 5, 22, 30, 39):
         whole = TrainingSet(config(mixture=mixture), folders, SEED).batch(step, skips)
         data = TrainingSet(config(mixture=mixture), folders, SEED)  # as another process has it
@@ -78,8 +78,8 @@ def test_the_ranks_parts_are_one_ranks_batch(
         for name in ("input_ids", "labels", "document_ids"):
             joined = np.concatenate([getattr(part, name) for part in parts])
             assert np.array_equal(joined, getattr(whole, name))
-        rows = [data.row_sources(step, skips, rank, world) for rank in range(world)]
-        assert np.array_equal(np.concatenate(rows), data.row_sources(step, skips))
+        rows = [data.row_sources(step, rank, world) for rank in range(world)]
+        assert np.array_equal(np.concatenate(rows), data.row_sources(step))
 
 
 def test_one_artifact_without_a_mixture_is_read_as_a_whole(folders: dict[str, Path]) -> None:
@@ -97,24 +97,57 @@ def test_several_artifacts_without_a_mixture_are_read_by_size(folders: dict[str,
     assert found == {"web": 160, "more": 80}
 
 
-def test_what_was_left_out_is_not_read_and_phases_keep_their_steps(
-    folders: dict[str, Path],
+Rollback = tuple[int, int]
+"""The checkpoint's step gone back to, and the last step refused."""
+
+
+@pytest.mark.parametrize(
+    "rollbacks",
+    [
+        [(20, 24)],
+        [(28, 32)],  # a phase's first steps, which a checkpoint stands before
+        [(24, 31)],  # from within a phase to before it
+        [(28, 31), (24, 30)],  # and further back
+        [(8, 11), (26, 33), (30, 35)],
+    ],
+)
+@pytest.mark.parametrize("mixture", [None, MIXTURE])
+def test_nothing_is_read_again_that_a_run_went_back_from(
+    folders: dict[str, Path], mixture: Any, rollbacks: list[Rollback]
 ) -> None:
-    data = TrainingSet(config(mixture=MIXTURE), folders, SEED)
-    skips: list[Skip] = [{"first": 20, "last": 24, "back_to": 20}]
-    refused = {start for number in range(20, 25) for start in data.starts(number)}
-    read = [start for step in range(40) for start in data.starts(step, skips)]
-    assert [data.starts(step, skips) for step in range(20)] == [data.starts(s) for s in range(20)]
-    assert not refused & set(read[: 28 * ROWS])
-    assert "more" in owners(data.batch(27, skips).input_ids), "the phase is not reached yet"
-    for step in range(28, 40):
-        assert "more" not in owners(data.batch(step, skips).input_ids)
-    assert batch_number(39, skips) == 44, "the last steps read behind the plan's end"
+    """Replays a run: after each return its steps take data that no step had before."""
+    data = TrainingSet(config(mixture=mixture), folders, SEED)
+    skips: list[Skip] = []
+    read: dict[int, list[tuple[int, int]]] = {}  # step -> what its rows are in the end
+    left: set[tuple[int, int]] = set()
+    step = 0
+    for back_to, last in [*rollbacks, (39, 39)]:
+        for each in range(step, last + 1):
+            read[each] = data.starts(each, skips)
+        if (back_to, last) == (39, 39):
+            break
+        left |= {start for each in range(back_to, last + 1) for start in read[each]}
+        skips.append({"first": back_to, "last": last})
+        step = back_to
+    numbers = Counter(source for rows in read.values() for source, _ in rows)
+    assert numbers == Counter(source for each in range(40) for source, _ in data.starts(each)), (
+        "each step has the mixture that it has in an undisturbed run"
+    )
+    windows = [source.windows(LENGTH) for source in data.sources]
+    total = data.plan.samples_of([(0, 40), *((first, last + 1) for first, last in rollbacks)])
+    for source, count in enumerate(total):
+        if count <= windows[source]:  # nothing comes twice by a second epoch
+            kept = [start for rows in read.values() for start in rows if start[0] == source]
+            assert len(set(kept)) == len(kept)
+            assert not left & set(kept)
+    assert any(count <= windows[source] for source, count in enumerate(total))
+    for each in range(min(first for first, _ in rollbacks)):
+        assert read[each] == data.starts(each)
 
 
 def test_a_token_is_traced_to_its_artifact_and_document(folders: dict[str, Path]) -> None:
     data = TrainingSet(config(mixture=MIXTURE), folders, SEED)
-    skips: list[Skip] = [{"first": 2, "last": 2, "back_to": 2}]
+    skips: list[Skip] = [{"first": 2, "last": 2}]
     for step in (0, 3, 35):
         batch = data.batch(step, skips)
         for row in range(ROWS):

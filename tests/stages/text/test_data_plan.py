@@ -93,15 +93,21 @@ def test_any_step_is_found_without_the_others() -> None:
         assert before[source] <= number < after[source]
 
 
-def test_batches_left_out_move_the_phases_that_follow() -> None:
-    made = plan((0, (1, 1, 0)), (10, (0, 0, 1)))
-    moved = made.moved(lambda step: step if step < 4 else step + 3)  # 4, 5 and 6 are left out
-    for step in range(4):
-        assert [moved.place(step, r) for r in range(ROWS)] == [
-            made.place(step, r) for r in range(ROWS)
-        ]
-    assert drawn(moved, 4, 13) == {0: 22, 1: 23} and drawn(moved, 13, 20) == {2: 35}
-    assert {moved.place(13, row)[1] for row in range(ROWS)} == set(range(ROWS))
+def test_samples_of_stretches_are_those_that_their_steps_draw() -> None:
+    made = plan((0, (1, 1, 0)), (10, (0, 1, 2)))
+    for stretches in ([(4, 7)], [(8, 13)], [(3, 5), (9, 11), (4, 12)]):
+        steps = [step for begin, end in stretches for step in range(begin, end)]
+        counted = Counter(made.place(step, row)[0] for step in steps for row in range(ROWS))
+        assert made.samples_of(stretches) == [counted[source] for source in range(3)]
+
+
+def test_samples_that_passed_before_are_not_read() -> None:
+    made = plan((0, (5, 2, 3)))
+    source, number = made.place(4, 0)
+    passed = [0, 0, 0]
+    passed[source] = 3
+    expected = SOURCES[source].window(number + 3, LENGTH, made.seed)
+    assert made.start(4, 0, passed) == (source, expected)
 
 
 def test_how_long_two_orders_agree() -> None:

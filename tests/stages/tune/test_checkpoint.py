@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,17 @@ def test_a_corrupt_shard_is_refused_and_says_what_is_left(tmp_path: Path, one_ra
     shard.write_bytes(data)
     with pytest.raises(UserError, match=r"optimizer-00-of-01.*sha256.*goes on from step 1"):
         training.memory.take_up(lambda c: True)
+
+
+def test_one_of_another_version_is_refused_and_kept(tmp_path: Path) -> None:
+    """To pass over it would be to begin anew, and to remove it as what a kill left half done."""
+    state = tmp_path / "step-00000004-abc" / "state.json"
+    state.parent.mkdir()
+    state.write_text(json.dumps({"format": 2, "step": 4}))
+    for find in (find_checkpoints, lambda root: discard_after(root, 4)):
+        with pytest.raises(UserError, match="format 2, this version reads and writes 3"):
+            find(tmp_path)
+    assert state.exists()
 
 
 def test_a_disk_too_small_is_refused_with_the_numbers(

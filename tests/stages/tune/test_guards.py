@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import numpy as np
 import pytest
 
-from stages.tune.guards import Guard, Guards, Skip, batch_number
+from stages.tune.guards import Guard, Guards, Skip, passed_by
 
 
 def _run(seed: int, steps: int, world: int) -> tuple[Guard, list[str]]:
@@ -80,21 +81,34 @@ def test_a_resumed_guard_decides_as_the_undisturbed_one() -> None:
     assert len(Guard(Guards(), 4, guard.state()).rank_loss.values) == 0  # other extremes
 
 
-def test_batches_move_past_what_is_skipped() -> None:
-    skips: list[Skip] = []
-    assert [batch_number(step, skips) for step in range(6)] == [0, 1, 2, 3, 4, 5]
-    skips.append({"first": 2, "last": 4, "back_to": 2})
-    assert [batch_number(step, skips) for step in range(6)] == [0, 1, 5, 6, 7, 8]
-    skips.append({"first": 1, "last": 1, "back_to": 1})
-    skips.append({"first": 7, "last": 9, "back_to": 4})
-    used = [batch_number(step, skips) for step in range(6)]
-    assert used == [0, 5, 6, 10, 11, 12]
+def test_a_guard_forgets_where_other_data_begins() -> None:
+    """A mixture of harder text is no spike, however long it lasts."""
+    guard, _ = _run(5, 700, 2)
+    settings = guard.settings
+    harder = 2 * statistics.median(guard.loss.values)
+    guard.judge(harder, {0: harder, 1: harder})
+    assert guard.reason is not None
+    guard.forget()
+    for _ in range(settings.warmup):
+        guard.judge(harder, {0: harder, 1: harder})
+        assert guard.accepts(1.0)
+        guard.count(harder, {0: harder, 1: harder}, 1.0, taken=True)
+    guard.judge(4 * harder, {0: harder, 1: harder})
+    assert guard.reason is not None and "usually" in guard.reason
 
 
-def test_a_skip_that_holds_an_earlier_one_passes_over_its_batches_once() -> None:
+def test_a_window_that_never_fills_the_warmup_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"guards.window is 16, less than guards.warmup 32"):
+        Guards(window=16)
+
+
+def test_a_step_has_behind_it_what_was_left_out_up_to_its_last_return() -> None:
     skips: list[Skip] = [
-        {"first": 100, "last": 104, "back_to": 100}, {"first": 90, "last": 109, "back_to": 90}
+        {"first": 10, "last": 14}, {"first": 20, "last": 24}, {"first": 8, "last": 21}
     ]  # fmt: skip
-    assert [batch_number(step, skips) for step in (89, 90, 91, 100)] == [89, 110, 111, 120]
-    skips = [{"first": 10, "last": 20, "back_to": 10}, {"first": 15, "last": 30, "back_to": 9}]
-    assert [batch_number(step, skips) for step in (9, 10, 11)] == [9, 31, 32]
+    assert passed_by(9, []) == []
+    assert passed_by(9, skips[:2]) == []
+    assert passed_by(15, skips[:2]) == [(10, 15)]
+    assert passed_by(20, skips[:2]) == [(10, 15), (20, 25)]
+    assert passed_by(7, skips) == []
+    assert passed_by(8, skips) == [(10, 15), (20, 25), (8, 22)], "it was further ahead before"
