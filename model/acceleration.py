@@ -1,7 +1,8 @@
 """What makes a decoder fast on a GPU, by choice and in place: compiled layers, float8, recomputing.
 
 Each layer is compiled by itself (torch.compile): all share one graph, so the compiler's time does
-not grow with depth, and names of parameters stay as they are.
+not grow with depth, and names of parameters stay as they are. Each shape has a graph of its own,
+since one for all of them would be slower for the shape that training spends its time in.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from model.float8 import use_float8
+from model.kernels import allow_shapes
 from model.transformer import Transformer
 
 
@@ -31,9 +33,10 @@ def accelerate(
         use_float8(model.model.layers)
     model.model.recompute = recompute
     if compiled:
+        allow_shapes()
         for layer in model.model.layers:
-            layer.compile()
-        model.model.norm.compile()
+            layer.compile(dynamic=False)
+        model.model.norm.compile(dynamic=False)
     return model
 
 

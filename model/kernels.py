@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+SHAPES = 64
+"""Graphs of one compiled function."""
 Mask = Tensor | BlockMask
 """Bool, True where a query may look (broadcast over heads), or the same by tiles."""
 
@@ -69,6 +71,15 @@ def attend_blocks(
     return cast(Tensor, out)
 
 
+def allow_shapes() -> None:
+    """Let the compiler keep a graph for each shape a model meets (rows of a micro-batch, of an
+    evaluation, windows); past its own limit of 8 it would run the rest uncompiled.
+    """
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, SHAPES)
+
+
 @functools.cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(function)
+    allow_shapes()
+    return torch.compile(function, dynamic=False)

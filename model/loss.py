@@ -51,7 +51,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
             part = slice(begin, begin + chunk_tokens)
             hidden, labels = hidden_nd[part], labels_n[part, None]
             if not (need_hidden or need_weight):
-                total += _softmax(hidden @ head.T, labels)[1].sum()
+                total += _nll(hidden @ head.T, labels)
                 continue
             nll, grad = _nll_and_gradient(hidden @ head.T, labels)
             total += nll
@@ -125,14 +125,14 @@ def cross_entropy(
     """
     if not torch.is_grad_enabled():  # an autograd function would not know, and make gradients
         hidden_btd, head_weight_vd = hidden_btd.detach(), head_weight_vd.detach()
-    hidden_nd, labels_n = _predicted(hidden_btd, labels_bt)
+    hidden_nd, labels_n, count = _predicted(hidden_btd, labels_bt)
     total = _SummedCrossEntropy.apply(
         hidden_nd.to(product_dtype(hidden_nd)),
         head_weight_vd,
         labels_n,
         _chunk(chunk_tokens, hidden_nd, len(head_weight_vd)),
     )
-    return total, torch.full((), len(labels_n), device=labels_bt.device)
+    return total, count
 
 
 def token_logprobs(
@@ -147,13 +147,22 @@ def token_logprobs(
     )
 
 
-def _predicted(hidden_btd: Tensor, labels_bt: Tensor) -> tuple[Tensor, Tensor]:
-    """The positions that predict something, flat; all of them without a copy where they all do."""
+def _predicted(hidden_btd: Tensor, labels_bt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The positions that predict something, flat, and how many; all of them without a copy where
+    they all do. On a GPU always all: to ask which would be to wait for it.
+    """
     hidden_nd, labels_n = hidden_btd.flatten(0, -2), labels_bt.flatten()
     predicted_n = labels_n != IGNORED
-    if bool(predicted_n.all()):
-        return hidden_nd, labels_n
-    return hidden_nd[predicted_n], labels_n[predicted_n]
+    count = predicted_n.sum()
+    if labels_n.is_cuda or bool(predicted_n.all()):
+        return hidden_nd, labels_n, count
+    return hidden_nd[predicted_n], labels_n[predicted_n], count
+
+
+def _nll(logits_nv: Tensor, labels_n1: Tensor) -> Tensor:
+    """Summed negative log-likelihood of the labels that are not IGNORED."""
+    nll_n1 = _softmax(logits_nv, labels_n1.clamp_min(0))[1]
+    return nll_n1.masked_fill(labels_n1 == IGNORED, 0.0).sum()
 
 
 def _nll_and_gradient(logits_nv: Tensor, labels_n1: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,23 +171,27 @@ def _nll_and_gradient(logits_nv: Tensor, labels_n1: Tensor) -> tuple[Tensor, Ten
         for tensor in (logits_nv, labels_n1):  # the last chunk is shorter: one kernel for any
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
         return _fused()(logits_nv, labels_n1)
+    # on a CPU all labels are predicted
     grad, nll_n1 = _softmax(logits_nv, labels_n1)
     grad.scatter_add_(1, labels_n1, torch.full_like(labels_n1, -1, dtype=grad.dtype))
     return nll_n1.sum(), grad.to(logits_nv.dtype)
 
 
+def _to_be_fused(logits_nv: Tensor, labels_n1: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, where a label may be IGNORED."""
+    logprobs = torch.log_softmax(logits_nv, -1, dtype=_accumulator(logits_nv.dtype))
+    columns = torch.arange(logits_nv.shape[1], device=logits_nv.device)
+    counts = (labels_n1 != IGNORED).to(logprobs.dtype)
+    grad = (logprobs.exp() - (columns == labels_n1).to(logprobs.dtype)) * counts
+    nll = -(logprobs.gather(1, labels_n1.clamp_min(0)) * counts).sum()
+    return nll, grad.to(logits_nv.dtype)
+
+
 @functools.cache
 def _fused() -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The same in one kernel that reads and writes half-precision logits only."""
-
-    def nll_and_gradient(logits_nv: Tensor, labels_n1: Tensor) -> tuple[Tensor, Tensor]:
-        logprobs = torch.log_softmax(logits_nv, -1, dtype=_accumulator(logits_nv.dtype))
-        columns = torch.arange(logits_nv.shape[1], device=logits_nv.device)
-        grad = logprobs.exp() - (columns == labels_n1).to(logprobs.dtype)
-        return -logprobs.gather(1, labels_n1).sum(), grad.to(logits_nv.dtype)
-
+    """One kernel that reads and writes half-precision logits only."""
     # Thousands of rows keep a GPU busy: a row cut in pieces would only be read more often.
-    return torch.compile(nll_and_gradient, options={"split_reductions": False})
+    return torch.compile(_to_be_fused, options={"split_reductions": False})
 
 
 def _scaled(gradient: Tensor, factor: Tensor) -> Tensor:

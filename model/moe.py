@@ -57,7 +57,7 @@ class Router(nn.Module):
         if config.norm_topk_prob:
             weights_nk = weights_nk / (weights_nk.sum(-1, keepdim=True) + 1e-20)
         if self.training and torch.is_grad_enabled():
-            self.load += torch.bincount(chosen_nk.flatten(), minlength=config.num_experts)
+            self.load += tokens_of(chosen_nk, config.num_experts)
         return weights_nk * config.routed_scaling_factor, chosen_nk
 
     def _choose(self, biased_ne: Tensor) -> Tensor:
@@ -95,13 +95,18 @@ class Experts(nn.Module):
         order = experts_nk.flatten().argsort(stable=True)
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order), device=order.device)
-        counts = torch.bincount(experts_nk.flatten(), minlength=len(self.down_proj))
-        ends = counts.cumsum(0).to(torch.int32)
+        ends = tokens_of(experts_nk, len(self.down_proj)).cumsum(0).to(torch.int32)
         rows = _Gather.apply(x_nd, order, back, chosen)
         gate, up = _per_expert(rows, self.gate_up_proj, ends).chunk(2, -1)
         rows = _per_expert(F.silu(gate) * up, self.down_proj, ends)
         out_nkd = _Gather.apply(rows, back, order, 1).view(tokens, chosen, -1)
         return (weights_nk.to(rows.dtype)[:, None] @ out_nkd)[:, 0]
+
+
+def tokens_of(experts_nk: Tensor, experts: int) -> Tensor:
+    """How often each expert was chosen, int64 [experts]; unlike bincount it asks no GPU to wait."""
+    chosen = experts_nk.flatten()
+    return chosen.new_zeros(experts).scatter_add_(0, chosen, torch.ones_like(chosen))
 
 
 def _per_expert(rows_nd: Tensor, weight_eod: Tensor, ends_e: Tensor) -> Tensor:

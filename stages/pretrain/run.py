@@ -33,6 +33,7 @@ def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
     tasks = encoded_tasks(config, _tokenizer_folder(inputs), context.seed)
     checkpoints = Folder(checkpoints_of(context), context.scratch / "fetched")
     order = TrainingSet(config, _folders(tokens, "train"), context.seed)
+    sources = heldout_sets(config, _folders(tokens, "heldout"))
     _check_checkpoints(config, shape, checkpoints, order)
     context.connect()
     metrics = run_workers(
@@ -58,7 +59,6 @@ def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
     _write_model(shape, inputs, context, checkpoints)
     heldout_bytes = sum(total["heldout_bytes"] for total in totals)
     tokens_per_byte = sum(total["heldout_tokens"] for total in totals) / heldout_bytes
-    sources = heldout_sets(config, _folders(tokens, "heldout"))
     nats = loss_by_size(metrics, {name: text.source.tokens for name, text in sources.items()})
     bits = nats / math.log(2) * tokens_per_byte
     return metrics | {"heldout_bits_per_byte": bits, "epochs": order.epochs()}

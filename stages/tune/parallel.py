@@ -44,7 +44,8 @@ class Parallel(StageConfig):
     """Compile each layer (torch.compile). Unset: on GPUs, where no hook of DeepSpeed's stands in
     the way; on processors a run must be long to earn the compiler's minute."""
     offload_optimizer: Place | None = None
-    """Where optimizer states live and are updated instead of on the accelerator; ZeRO 1-3."""
+    """Where optimizer states live and are updated instead of on the accelerator; ZeRO 1-3. It is
+    updated by `threads` cores: give each GPU's share of the machine's."""
     offload_weights: Place | None = None
     """Where weights wait until a layer needs them; ZeRO 3."""
     threads: int = Field(default=1, ge=1)

@@ -114,6 +114,9 @@ class _PipelinePasses:
 
     def __init__(self, engine: Any, mesh: Mesh, accumulation: int) -> None:
         self.engine, self.mesh, self.accumulation = engine, mesh, accumulation
+        from deepspeed.runtime.pipe.engine import TRAIN_BATCH_TIMER
+
+        self.timer = TRAIN_BATCH_TIMER
         self.shape: torch.Size | None = None
         self.working: Working = contextlib.nullcontext
         self.summed = engine.module.loss_fn
@@ -137,6 +140,7 @@ class _PipelinePasses:
         loss.scale = self.mesh.data * self.accumulation / predicted.item()
         self.working = working
         self.engine.train_batch(_inputs(rows, self.accumulation))
+        self.engine.timers(self.timer).reset()  # it would keep two events of every step
         self.working = contextlib.nullcontext
         return float(loss.nats)
 

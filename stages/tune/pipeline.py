@@ -75,13 +75,14 @@ class _Loss:
     def __init__(self, bfloat16: bool) -> None:
         self.in_bfloat16 = bfloat16
         self.weight: Callable[[], Tensor] | None = None
-        self.scale, self.nats = 1.0, 0.0
+        self.scale = 1.0
+        self.nats: Tensor | float = 0.0
 
     def __call__(self, hidden_btd: Tensor, labels_bt: Tensor) -> Tensor:
         assert self.weight is not None  # the last stage, which alone computes it, has set it
         with autocast(self.in_bfloat16, hidden_btd.device):
             loss_sum = summed_loss(hidden_btd, self.weight(), labels_bt)
-        self.nats += loss_sum.item()
+        self.nats = self.nats + loss_sum.detach().double()
         return loss_sum * self.scale
 
 

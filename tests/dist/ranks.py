@@ -1,5 +1,6 @@
-"""Several ranks as plain processes, forked from one that has imported everything: gloo's, or NCCL's
-with a GPU each."""
+"""Several ranks as plain processes: gloo's, forked from one that has imported everything, or NCCL's
+with a GPU each, begun anew (whoever was forked from a process that looked for GPUs can use none).
+"""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from stages.pretrain import Config
 from stages.text.token_shards import TokenWriter
@@ -71,9 +74,13 @@ def job(tokens: Path, scratch: Path, **fields: Any) -> dict[str, Any]:
 
 
 def forks() -> ForkServerContext:
-    """Starts processes that have imported everything already."""
+    """Starts processes that have imported everything already, in sight of no GPU."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(PRELOAD)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CUDA_VISIBLE_DEVICES", "")
+        environment.setenv("DS_ACCELERATOR", "cpu")
+        ensure_running()
     return processes
 
 
@@ -81,15 +88,20 @@ def start(
     world: int, target: Callable[..., None], *args: Any, log: Path, gpu: bool = False
 ) -> list[BaseProcess]:
     """Start `target(*args)` on every rank, in a process group; what they print goes to `log`."""
-    processes = forks()
+    processes = multiprocessing.get_context("spawn") if gpu else forks()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     ranks: list[BaseProcess] = []
+    every = ",".join(map(str, range(world)))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", every).split(",")
     for rank in range(world):
         given = (rank, world, port, log, gpu, target, args)
         ranks.append(processes.Process(target=_rank, args=given))
-        ranks[-1].start()
+        with pytest.MonkeyPatch.context() as environment:
+            if gpu:  # as Ray does: each sees one device, its own, from the beginning
+                environment.setenv("CUDA_VISIBLE_DEVICES", visible[rank])
+            ranks[-1].start()
     return ranks
 
 
@@ -134,14 +146,8 @@ def _rank(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), OMP_NUM_THREADS="1",
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
     )  # fmt: skip
-    from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
-    from deepspeed.accelerator.real_accelerator import set_accelerator
-
-    if gpu:  # as Ray does: each sees one device, its own
-        os.environ.update(CUDA_VISIBLE_DEVICES=str(rank), LOCAL_RANK="0")
-    else:  # the server that this was forked from may have found GPUs
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        set_accelerator(CPU_Accelerator())
+    if gpu:
+        os.environ["LOCAL_RANK"] = "0"
     import torch
 
     torch.set_num_threads(1)

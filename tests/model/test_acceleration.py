@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import functools
+
+import pytest
 import torch
 import torch._dynamo.testing
 from torch import Tensor, nn
@@ -46,6 +49,29 @@ def test_what_a_compiler_sees_is_what_is_computed_by_hand() -> None:
     torch.testing.assert_close(
         torch.autograd.grad(compiled(x), inputs), torch.autograd.grad(turned(x), inputs)
     )
+
+
+def test_every_shape_has_its_graph_and_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More shapes than the compiler's own limit, with and without gradients: none runs uncompiled,
+    and the first finds its graph again.
+    """
+    counter = torch._dynamo.testing.CompileCounterWithBackend("eager")
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
+    torch._dynamo.reset()
+    model = accelerate(lively(small_config(num_hidden_layers=1)))
+
+    def graphs_after(rows: int, length: int) -> int:
+        model.hidden(torch.zeros(rows, length, dtype=torch.long))
+        return int(counter.frame_count)
+
+    shapes = [(rows, length) for rows in (4, 3, 2, 1) for length in (8, 12, 16)]
+    with torch.compiler.set_stance("default"):
+        found = [graphs_after(*shape) for shape in shapes]
+        assert found == [2 * (number + 1) for number in range(len(shapes))]  # a layer, the norm
+        assert graphs_after(*shapes[0]) == found[-1]
+        with torch.no_grad():
+            assert graphs_after(*shapes[0]) == found[-1] + 2
+    torch._dynamo.reset()
 
 
 def test_layers_compile_as_one_graph_without_breaks() -> None:

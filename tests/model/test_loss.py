@@ -67,6 +67,17 @@ def test_nothing_to_predict_is_zero_loss() -> None:
     assert weight.grad is not None and float(weight.grad.abs().max()) == 0
 
 
+def test_what_a_gpu_is_given_whole_is_what_is_picked_out_here() -> None:
+    """A GPU is not asked which labels are ignored: they count nothing, and move nothing."""
+    hidden, weight, labels = case(torch.float64)
+    logits, flat = (hidden @ weight.T).flatten(0, 1), labels.flatten()[:, None]
+    expected = F.cross_entropy(logits, flat[:, 0], reduction="sum", ignore_index=-100)
+    (gradient,) = torch.autograd.grad(expected, logits, retain_graph=True)
+    nll, grad = loss_module._to_be_fused(logits.detach(), flat)
+    torch.testing.assert_close((nll, grad), (expected.detach(), gradient))
+    torch.testing.assert_close(loss_module._nll(logits.detach(), flat), expected.detach())
+
+
 def test_a_very_unlikely_label_has_a_finite_loss() -> None:
     hidden = torch.tensor([[[300.0]]], requires_grad=True)
     loss, _ = cross_entropy(hidden, torch.tensor([[1.0], [0.0]]), torch.tensor([[1]]))
