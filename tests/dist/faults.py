@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from stages.pretrain import loop
@@ -29,7 +30,7 @@ def train(job: dict[str, Any]) -> None:
     def noted(worker: Worker) -> Any:
         batch = read(worker)
         note = worker.scratch / f"rows-{worker.mesh.data}-{worker.mesh.data_rank}.jsonl"
-        rows = [hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in batch.input_ids]
+        rows = row_hashes(batch.input_ids)
         with note.open("a") as file:
             file.write(json.dumps({"step": worker.step, "rows": rows}) + "\n")
         return batch
@@ -160,6 +161,22 @@ def spoil(job: dict[str, Any], victim: int, steps: list[int], how: str) -> None:
     Worker.set_learning_rate = begun  # type: ignore[method-assign]
     Worker.count = noted  # type: ignore[method-assign]
     loop.train(job)
+
+
+def poison(job: dict[str, Any], poisoned: set[str], step: int) -> None:
+    """Train to a checkpoint of that step; rows of these hashes have a loss that is no number."""
+
+    def odd(worker: Worker, loss: torch.Tensor) -> torch.Tensor:
+        mesh = worker.mesh
+        batch = worker.data.batch(worker.step, worker.skips, mesh.data_rank, mesh.data)
+        return loss * float("nan") if poisoned & set(row_hashes(batch.input_ids)) else loss
+
+    in_forward(odd)
+    until(job, step)
+
+
+def row_hashes(rows: np.ndarray) -> list[str]:
+    return [hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in rows]
 
 
 def state_hash(worker: Worker) -> str:

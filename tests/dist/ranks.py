@@ -36,9 +36,9 @@ PRELOAD = [
 """What any test's processes need: there is one server to fork from, the first test's."""
 
 
-def write_tokens(folder: Path) -> Path:
+def write_tokens(folder: Path, seed: int = 0) -> Path:
     """A train and a held-out split of random tokens."""
-    draw = np.random.default_rng(0)
+    draw = np.random.default_rng(seed)
     for split in ("train", "heldout"):
         writer = TokenWriter(folder / split, vocabulary_size=60, end_of_text=0)
         for i in range(60):

@@ -6,17 +6,21 @@ import json
 import random
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 import torch
 
+from stages.pretrain import Config
+from stages.pretrain.data import TrainingSet, folders_of
 from stages.tune.checkpoint import find_checkpoints
 from stages.tune.journal import EVENTS, read_journal
 from tests.dist import faults
 from tests.dist.ranks import finish, job, run, start, write_source, write_tokens
-from tests.dist.shapes import Shape, model_shape, name
+from tests.dist.shapes import EXPERT_SIZES, Shape, model_shape, name
 
 pytestmark = pytest.mark.dist
 
@@ -55,12 +59,19 @@ def rows_read(scratch: Path) -> dict[int, list[str]]:
 
 
 def _kill_and_compare(
-    tokens: Path, folder: Path, kills: int, steps: int, seed: int, shape: Shape, optimizer: str
+    tokens: Path,
+    folder: Path,
+    kills: int,
+    steps: int,
+    seed: int,
+    shape: Shape,
+    sizes: Mapping[str, Any] = MappingProxyType({}),
+    **fields: Any,
 ) -> None:
     """Kill one of the ranks in each of `kills` random steps; the run must end as if none was."""
-    fields: dict[str, Any] = {"steps": steps, "optimizer": optimizer, "parallel": shape}
     whole, killed = (
-        job(tokens, folder / name, **fields) | {"shape": model_shape().model_dump()}
+        job(tokens, folder / name, **{"steps": steps, "parallel": shape} | fields)
+        | {"shape": model_shape(**sizes).model_dump()}
         for name in ("whole", "killed")
     )
     world = shape["workers"]
@@ -85,7 +96,25 @@ ZERO_1: Shape = {"rows": 3, "workers": 2, "zero": 1}
 
 
 def test_killed_runs_end_with_the_same_bits(tokens: Path, tmp_path: Path) -> None:
-    _kill_and_compare(tokens, tmp_path, 3, 12, 1, ZERO_1, "adamw")
+    _kill_and_compare(tokens, tmp_path, 3, 12, 1, ZERO_1)
+
+
+MORE: dict[str, dict[str, Any]] = {
+    "experts": {"sizes": EXPERT_SIZES},
+    "bfloat16": {"precision": "bfloat16"},
+    "recomputed": {"shape": ZERO_1 | {"activation_checkpointing": True}},
+    "offloaded": {"shape": ZERO_1 | {"zero": 2, "offload_optimizer": "cpu"}},
+    "evaluated": {"evaluate_every": 3, "early_stop": {"every": 4, "patience": 9}},
+    "latent": {"sizes": {"kv_lora_rank": 8, "num_key_value_heads": 4}},
+}
+
+
+@pytest.mark.parametrize("kind", MORE)
+def test_killed_runs_of_every_kind_end_with_the_same_bits(
+    tokens: Path, tmp_path: Path, kind: str
+) -> None:
+    fields = {"shape": ZERO_1} | MORE[kind]
+    _kill_and_compare(tokens, tmp_path, 2, 8, len(kind), **fields)
 
 
 @pytest.mark.chaos
@@ -105,7 +134,7 @@ def test_killed_runs_end_with_the_same_bits(tokens: Path, tmp_path: Path) -> Non
     ],
 )
 def test_twenty_kills(tokens: Path, tmp_path: Path, shape: Shape, optimizer: str) -> None:
-    _kill_and_compare(tokens, tmp_path, 20, 60, len(str(shape)), shape, optimizer)
+    _kill_and_compare(tokens, tmp_path, 20, 60, len(str(shape)), shape, optimizer=optimizer)
 
 
 SAMPLE: list[Shape] = [
@@ -250,6 +279,44 @@ def test_after_several_refused_steps_the_run_goes_back_and_skips_the_data(
     state = find_checkpoints(tmp_path / "checkpoints")[-1].state
     assert state["skips"] == [{"first": 8, "last": 11}]
     assert state["step"] == 14
+
+
+def test_data_that_was_left_out_stays_out_across_phases_and_resizes(
+    tokens: Path, tmp_path: Path
+) -> None:
+    """A phase begins with rows that no step can take; the run goes on at another size."""
+    more = write_tokens(tmp_path / "more", seed=1)
+    mixture = {"weights": {"t": 1}, "phases": [{"begin": 6, "weights": {"more": 1}}]}
+
+    def there(scratch: Path, **parallel: Any) -> dict[str, Any]:
+        made = job(
+            tokens, scratch, steps=14, guards=GUARDS, learning_rate=1e-3, schedule="wsd",
+            parallel={"rows": 4, **parallel},
+        )  # fmt: skip
+        config = made["config"] | {"tokens": ["t", "more"], "mixture": mixture}
+        return made | {
+            "config": Config.model_validate(config).model_dump(mode="json"),
+            "tokens": {"t": str(tokens / "train"), "more": str(more / "train")},
+            "heldout": {"t": str(tokens / "heldout"), "more": str(more / "heldout")},
+        }
+
+    first = there(tmp_path / "run", workers=2, zero=1)
+    data = TrainingSet(Config.model_validate(first["config"]), folders_of(first["tokens"]), 5)
+    bad = {row for step in (6, 7, 8) for row in faults.row_hashes(data.batch(step).input_ids)}
+    for parallel, step in (({"workers": 2, "zero": 1}, 10), ({"workers": 1, "zero": 0}, 14)):
+        again = there(tmp_path / "run", **parallel)
+        run(parallel["workers"], faults.poison, again, bad, step, log=tmp_path / "log")
+    (back,) = events(tmp_path / "run", "rolled back")
+    assert [line["step"] for line in events(tmp_path / "run", "skipped")] == [6, 7, 8]
+    skips = find_checkpoints(tmp_path / "run" / "checkpoints")[-1].state["skips"]
+    assert skips == [{"first": back["first"], "last": 8}] and back["first"] <= 6
+    read = rows_read(tmp_path / "run")
+    for step in range(14):
+        assert read[step] == faults.row_hashes(data.batch(step, skips).input_ids)
+        assert not bad & set(read[step])
+    alone = there(tmp_path / "alone", workers=1, zero=0)
+    run(1, faults.poison, alone, bad, 14, log=tmp_path / "log")
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "alone"), abs=1e-5)
 
 
 def test_frequent_checkpoints_do_not_push_out_what_a_run_goes_back_to(
