@@ -58,7 +58,7 @@ def step_communication(run: RunShape) -> Communication:
         reduced += 4.0 * passes * summed_numbers(run)
     gathered = {0: 0.0, 1: held, 2: held, 3: 4.0 * fetched_numbers(run)}[parallel.zero]
     number = 2 if run.precision == "bfloat16" else 4
-    tokens = run.tokens * run.accumulation
+    tokens = run.step_tokens
     forward = 2 if parallel.activation_checkpointing else 1
     tensor_share = 2 * (parallel.tensor - 1) / parallel.tensor
     sequence_share = (parallel.sequence - 1) / parallel.sequence
@@ -81,6 +81,13 @@ def fetched_numbers(run: RunShape) -> float:
     that it still holds.
     """
     return run.accumulation * (2 * run.held - min(run.held, LIVE_NUMBERS))
+
+
+def forward_share(run: RunShape) -> float:
+    """The part of those weights that forward passes gather: what is still held at their end, the
+    backward passes need not.
+    """
+    return run.accumulation * run.held / fetched_numbers(run)
 
 
 def summed_numbers(run: RunShape) -> float:

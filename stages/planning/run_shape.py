@@ -10,6 +10,16 @@ from stages.pretrain import Config
 from stages.tune.precision import uses_bfloat16
 
 
+def micro_batches(share: int, most: int, pipeline: int) -> int:
+    """In how many pieces of at most `most` rows a data rank takes its share of a step:
+    `stages.tune.passes`'s, which needs torch. A pipeline's are equal.
+    """
+    count = -(-share // most)
+    while pipeline > 1 and share % count:
+        count += 1
+    return count
+
+
 @dataclass(frozen=True)
 class RunShape:
     """A pretraining run as the plan's formulas see it. Widths are numbers per token."""
@@ -40,21 +50,30 @@ class RunShape:
         return [self.at(workers) for workers in sorted(set(self.config.parallel.bounds))]
 
     @property
-    def rows(self) -> int:
-        """Sequences in one micro-batch of one data rank."""
-        parallel = self.config.parallel
-        return min(parallel.rows, max(1, self.config.rows // parallel.data))
+    def share(self) -> int:
+        """Sequences of a step that one data rank takes, where some take one more than others."""
+        return -(-self.config.rows // self.config.parallel.data)
 
     @property
     def accumulation(self) -> int:
         """Micro-batches of a step."""
-        per_rank = -(-self.config.rows // self.config.parallel.data)
-        return -(-per_rank // self.rows)
+        parallel = self.config.parallel
+        return micro_batches(self.share, parallel.rows, parallel.pipeline)
+
+    @property
+    def rows(self) -> int:
+        """Sequences in the largest micro-batch of a data rank: its share in equal parts."""
+        return -(-self.share // self.accumulation)
 
     @property
     def tokens(self) -> float:
         """Tokens of one micro-batch that one worker holds; sequence parallelism divides them."""
         return self.rows * self.config.sequence_length / self.config.parallel.sequence
+
+    @property
+    def step_tokens(self) -> float:
+        """Tokens of a whole step that pass through one worker."""
+        return self.share * self.config.sequence_length / self.config.parallel.sequence
 
     @property
     def layers(self) -> float:
