@@ -2,25 +2,42 @@
 
 The roofline (Williams, Waterman and Patterson, 2009) by kinds of work: products and attention at
 the FLOP/s they reach, everything else at the memory's bandwidth. Gradients and weights travel
-behind the backward pass and cost what does not fit there, and so do offloaded ones between device
-and host, after them; a tensor or sequence group waits for each exchange; a pipeline of p stages and
-m micro-batches idles (p - 1) / m of the time (arXiv:2104.04473, section 2.2). Whether a group
-exchanges over a node's links or the network follows from where its ranks stand
-(`stages.tune.mesh`).
+behind passes where DeepSpeed lets them (`behind`), and cost what does not fit there, and so do
+offloaded ones between device and host, after them; a tensor or sequence group waits for each
+exchange; a pipeline of p stages and m micro-batches idles (p - 1) / m of the time
+(arXiv:2104.04473, section 2.2). Whether a group exchanges over a node's links or the network
+follows from where its ranks stand (`stages.tune.mesh`).
 """
 
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 
-from stages.planning.communication import Communication, step_communication
+from stages.planning.communication import Communication, forward_share, step_communication
 from stages.planning.host import host_traffic
 from stages.planning.machine import Machine
 from stages.planning.run_shape import RunShape
 from stages.planning.work import Work, step_work
 
-BACKWARD_SHARE = 2 / 3
-"""The part of a step's products that gradients can travel behind."""
+
+@dataclass(frozen=True)
+class Travel:
+    """Seconds of a step in which one kind of bytes travels, and of computing at the same time."""
+
+    computing: float
+    sent: float
+    """Between workers."""
+    crossing: float
+    """Between device and host, after it on the same stream."""
+
+    @property
+    def waited(self) -> float:
+        """For other workers' bytes."""
+        return max(0.0, self.sent - self.computing)
+
+    @property
+    def waited_for_host(self) -> float:
+        return max(0.0, self.crossing - max(0.0, self.computing - self.sent))
 
 
 @dataclass(frozen=True)
@@ -75,18 +92,54 @@ def exposed_seconds(
     What is reduced goes to the host after it, and what is fetched from there is gathered after it,
     on the same stream: the two share the time that computing hides.
     """
-    parallel, links = run.config.parallel, Links(run, machine)
-    travelling = (sent.gradients + sent.weights) / links.replicas
-    hidden = BACKWARD_SHARE * computing if parallel.gpu else 0.0
+    links = Links(run, machine)
+    travels = behind(run, machine, sent, computing, links.replicas)
     waiting = (
         sent.tensor / links.tensor + sent.sequence / links.sequence
         + sent.pipeline / links.pipeline + sent.updates / links.replicas
     )  # fmt: skip
     moved = host_traffic(run)
-    crossing = (moved.gradients + moved.fetched) / machine.host_link
-    host = max(0.0, crossing - max(0.0, hidden - travelling))
+    host = sum(travel.waited_for_host for travel in travels)
     host += moved.updated / machine.host_link + moved.update / machine.host_bandwidth
-    return max(0.0, travelling - hidden) + waiting, host
+    return sum(travel.waited for travel in travels) + waiting, host
+
+
+def behind(
+    run: RunShape, machine: Machine, sent: Communication, computing: float, link: float
+) -> list[Travel]:
+    """What travels behind which passes, as DeepSpeed 0.19 orders it; nothing on processors, which
+    have one stream.
+
+    * ZeRO 0 reduces after the last backward pass (`buffered_allreduce_fallback`), and so does a
+      pipeline after its schedule (`_exec_reduce_grads`);
+    * ZeRO 1 reduces in the backward pass of a step's last micro-batch alone, ZeRO 2 in every one
+      (`reduce_ready_partitions_and_remove_grads`);
+    * both gather the new weights within `step`, while nothing computes;
+    * ZeRO 3 fetches weights ahead in forward and backward passes, and reduces in the latter.
+    """
+    parallel, moved = run.config.parallel, host_traffic(run)
+    backward = computing * backward_share(run) if parallel.gpu else 0.0
+    forward = computing - backward if parallel.gpu else 0.0
+    gradients, weights = sent.gradients / link, sent.weights / link
+    away, fetched = moved.gradients / machine.host_link, moved.fetched / machine.host_link
+    if parallel.zero == 3:
+        ahead = forward_share(run)  # of the weights, those that forward passes need
+        return [
+            Travel(forward, ahead * weights, ahead * fetched),
+            Travel(backward, (1 - ahead) * weights + gradients, (1 - ahead) * fetched + away),
+        ]
+    hiding = {0: 0.0, 1: backward / run.accumulation, 2: backward}[parallel.zero]
+    if parallel.pipeline > 1:
+        hiding = 0.0
+    return [Travel(hiding, gradients, away), Travel(0.0, weights, 0.0)]
+
+
+def backward_share(run: RunShape) -> float:
+    """The part of a step's computing that backward passes are: two forward passes' worth, and one
+    more where activations are computed again.
+    """
+    again = 1 if run.config.parallel.activation_checkpointing else 0
+    return (2 + again) / (3 + again)
 
 
 class Links:
@@ -113,4 +166,4 @@ class Links:
         return machine.network if spans else machine.link
 
 
-__all__ = ["StepTime", "Work", "exposed_seconds", "step_time"]
+__all__ = ["StepTime", "Travel", "Work", "behind", "exposed_seconds", "step_time"]
