@@ -3,7 +3,8 @@
 Memory and links are per device, links per direction, from NVIDIA's datasheets: A100 SXM4 80 GB
 (2021), H100 SXM5 (2023), H200 SXM (2024). What they multiply stands in `model.flops`. Hosts are
 those of DGX A100 (two EPYC 7742 with 8 channels of DDR4-3200 each, PCI Express 4.0), DGX H100 and
-H200 (two Xeon 8480C with 8 channels of DDR5-4800 each, PCI Express 5.0), 2 TB and 8 devices each.
+H200 (two Xeon 8480C with 8 channels of DDR5-4800 each, PCI Express 5.0), 8 devices each. They have
+2 TB; a run has what its pods ask for.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Hardware(BaseModel):
     reach.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     device: Literal["a100", "h100", "h200"]
     per_node: int = Field(default=8, ge=1)
     network_gbit: float = Field(default=400, gt=0)
@@ -60,10 +61,10 @@ class Hardware(BaseModel):
     """FlashAttention-2 on an H100, forward and backward (arXiv:2407.08608, section 1)."""
     bandwidth_share: float = Field(default=0.85, gt=0, le=1)
     network_share: float = Field(default=0.8, gt=0, le=1)
-    host_memory_gb: float = Field(default=2000, gt=0)
-    """Of a node."""
+    host_memory_gb: float = Field(default=549.8, gt=0)
+    """Of a node, for all workers there: the 512 GiB that a pod of `k8s/overlays/gpu` asks for."""
     host_memory_share: float = Field(default=0.8, gt=0, le=1)
-    """The rest is the system's, the page cache's and Ray's object store's; an assumption."""
+    """The rest is the page cache's, shared memory's and Ray's object store's; an assumption."""
     host_link_share: float = Field(default=0.8, gt=0, le=1)
     """Of PCI Express, by copies of pinned memory; an assumption."""
     host_bandwidth_share: float = Field(default=0.7, gt=0, le=1)

@@ -14,14 +14,6 @@ from stages.planning.memory import Memory, training_memory
 from stages.planning.run_shape import RunShape
 
 GIB = 2**30
-ADVICE = {
-    "weights": "parallel.zero 3, or a larger parallel.tensor",
-    "gradients": "parallel.zero 2 or 3, or more workers",
-    "optimizer": "parallel.zero 1 or more, more workers, or parallel.offload_optimizer: cpu",
-    "activations": "parallel.activation_checkpointing: true, or fewer parallel.rows",
-    "logits": "fewer parallel.rows, or a smaller vocabulary",
-    "buffers": "more memory, or a smaller model",
-}
 HOST_ADVICE = {
     "checkpoint": "more workers, or a smaller model",
     "process": "more of hardware.host_memory_gb, or fewer hardware.per_node",
@@ -37,8 +29,12 @@ def memory_figures(run: RunShape, machine: Machine) -> dict[str, Any]:
     for sized in run.sizes:
         at = where(sized, run)
         figures |= parts_of(f"memory GiB{at}", training_memory(sized))
+        figures[f"memory GiB{at}: reserve"] = round(training_memory(sized).reserve / GIB, 4)
         if run.config.parallel.gpu:
             figures |= parts_of(f"host memory GiB{at}", host_memory(sized))
+    if run.config.parallel.gpu:
+        name = "host memory GiB a worker may take (of hardware.host_memory_gb)"
+        figures[name] = round(machine.host_memory / GIB, 4)
     return figures | {"fits": verdict(run, machine)}
 
 
@@ -78,7 +74,8 @@ def verdict(run: RunShape, machine: Machine) -> str:
 def on_device(run: RunShape, name: str, capacity: float) -> tuple[bool, str]:
     """(whether the device holds it, how much of what)."""
     memory = training_memory(run)
-    found = f"{memory.total / GIB:.1f} of {capacity / GIB:.1f} GiB on {name}"
+    held, reserve = memory.total / GIB, memory.reserve / GIB
+    found = f"{held:.1f} and {reserve:.1f} in reserve of {capacity / GIB:.1f} GiB on {name}"
     if memory.fits(capacity):
         return True, found
     largest = largest_of(memory)
@@ -86,14 +83,60 @@ def on_device(run: RunShape, name: str, capacity: float) -> tuple[bool, str]:
 
 
 def advice_for(largest: str, run: RunShape) -> str:
-    """What makes the largest part smaller that is not done already."""
+    """What makes the largest part smaller and is neither done already nor refused."""
     parallel = run.config.parallel
-    if largest == "buffers" and run.config.optimizer == "muon":
-        return "parallel.zero 1 or 2, with which Muon hands fewer matrices round"
-    if largest == "optimizer" and parallel.zero:
-        offers = parallel.gpu and run.config.optimizer == "adamw"
-        return "more workers" + (", or parallel.offload_optimizer: cpu" if offers else "")
-    return ADVICE[largest]
+    ways: dict[str, list[tuple[str, bool]]] = {
+        "weights": [
+            ("parallel.zero 3", parallel.zero < 3 and divides(run)),
+            ("more workers", parallel.zero == 3),
+            ("parallel.offload_weights: cpu", parallel.zero == 3 and offers(run, "weights")),
+            ("a larger parallel.tensor", slices(run)),
+            ("a larger parallel.pipeline", parallel.pipeline > 1),
+        ],
+        "gradients": [
+            ("parallel.zero 2", parallel.zero < 2 and parallel.pipeline == 1),
+            ("more workers", parallel.zero >= 2),
+            ("a larger parallel.tensor", slices(run)),
+            ("a larger parallel.pipeline", parallel.pipeline > 1),
+        ],
+        "optimizer": [
+            ("parallel.zero 1 or more", parallel.zero == 0),
+            ("more workers", parallel.zero > 0),
+            ("parallel.offload_optimizer: cpu", parallel.zero > 0 and offers(run, "optimizer")),
+        ],
+        "activations": [
+            ("parallel.activation_checkpointing: true", not parallel.activation_checkpointing),
+            ("fewer parallel.rows", run.rows > 1),
+            ("a larger parallel.tensor", slices(run) and run.rows == 1),
+        ],
+        "logits": [("fewer parallel.rows", run.rows > 1), ("a smaller vocabulary", True)],
+        "buffers": [
+            ("parallel.zero 1 or 2, with which Muon hands fewer matrices round",
+             parallel.zero == 3 and run.config.optimizer == "muon"),
+        ],
+    }  # fmt: skip
+    left = [way for way, helps in ways[largest] if helps]
+    return ", or ".join(left or ["a device with more memory", "a smaller model"])
+
+
+def divides(run: RunShape) -> bool:
+    """Whether ZeRO 3 goes with the other degrees."""
+    return run.config.parallel.pipeline == run.config.parallel.sequence == 1
+
+
+def slices(run: RunShape) -> bool:
+    """Whether tensor parallelism, or more of it, goes with the model and the other degrees."""
+    model = run.model
+    heads = model.num_key_value_heads % (2 * run.config.parallel.tensor) == 0
+    plain = heads and not (model.num_experts or model.latent)
+    return plain and divides(run) and run.config.optimizer == "adamw"
+
+
+def offers(run: RunShape, part: str) -> bool:
+    """Whether this part may still be offloaded."""
+    parallel = run.config.parallel
+    adamw = part == "weights" or run.config.optimizer == "adamw"
+    return parallel.gpu and adamw and getattr(parallel, f"offload_{part}") is None
 
 
 def on_host(run: RunShape, machine: Machine) -> tuple[bool, str]:

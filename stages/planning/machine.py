@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from model.flops import peak_flops
 from stages.hardware import Hardware
 from stages.planning.run_shape import RunShape
 from stages.planning.work import ATTENTION_BACKWARD
@@ -56,8 +57,14 @@ class Machine:
 
 
 def planned_machine(hardware: Hardware, run: RunShape) -> Machine:
-    """A device from its datasheet."""
+    """A device from its datasheet; a ValueError where it cannot compute what the run asks for."""
     sheet = hardware.datasheet
+    if run.config.precision == "float8" and peak_flops(sheet.name, "float8") is None:
+        raise ValueError(
+            f"precision is float8 and hardware.device {hardware.device}, which does not multiply "
+            "8-bit floats (compute capability 8.9 or newer does: Ada, Hopper, Blackwell): use "
+            "bfloat16, or hardware.device h100 or h200"
+        )
     peak = sheet.flops(run.precision)
     bandwidth = sheet.bandwidth * hardware.bandwidth_share
     sharing = min(hardware.per_node, run.workers)  # a node's memory and its bandwidth

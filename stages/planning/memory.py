@@ -41,9 +41,14 @@ class Memory:
     def total(self) -> float:
         return sum(astuple(self))
 
+    @property
+    def reserve(self) -> float:
+        """What must stay free beside it, for what nobody can count."""
+        return self.total * FRAGMENTS + RESERVED
+
     def fits(self, capacity: float) -> bool:
-        """Whether a device of `capacity` bytes holds it, with what nobody can count."""
-        return self.total * (1 + FRAGMENTS) + RESERVED <= capacity
+        """Whether a device of `capacity` bytes holds it, and the reserve."""
+        return self.total + self.reserve <= capacity
 
 
 def training_memory(run: RunShape) -> Memory:
