@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +42,25 @@ def check_tokens(
     if start is not None:
         said[f"start {start.id}"] = start.path
         if tokenizer is None and not (start.path / TOKENIZER).is_file():
-            raise UserError(
-                f"start {start.id} has no {TOKENIZER}, so nothing says that its token numbers are "
-                "those of the tokens: import its tokenizer, encode the corpus with that, and name "
-                "it here too (tokenizer: NAME)"
-            )
-    known = {name: path / TOKENIZER for name, path in said.items() if (path / TOKENIZER).is_file()}
-    first, *others = known.items()
-    for other in others:
-        _check_equal(first, other)
+            raise UserError(without_tokenizer(start.id))
+    check_equal_tokenizers(said)
+
+
+def without_tokenizer(start: str) -> str:
+    """Why a model to go on from is refused that has no tokenizer, where the recipe names none."""
+    return (
+        f"start {start} has no {TOKENIZER}, so nothing says that its token numbers are those of "
+        "the tokens: import its tokenizer, encode the corpus with that, and name it here too "
+        "(tokenizer: NAME)"
+    )
+
+
+def check_equal_tokenizers(said: Mapping[str, Path]) -> None:
+    """Refuse folders, by what a sentence calls them, whose tokenizers differ; some have none."""
+    files = {name: path / TOKENIZER for name, path in said.items()}
+    known = [(name, path) for name, path in files.items() if path.is_file()]
+    for other in known[1:]:
+        _check_equal(known[0], other)
 
 
 def _check_equal(one: tuple[str, Path], other: tuple[str, Path]) -> None:
@@ -90,12 +100,11 @@ def shape_of(config: Config, vocabulary: int, start: Artifact | None) -> ModelCo
         place = "model.vocab_size"
     else:
         from model.pretrained import read_config
-        from model.weight_files import WeightFiles
 
         try:
             shape = read_config(start.path)
             config.check_shape(shape.model_dump())
-            WeightFiles(start.path, shape)  # names and shapes; what it cannot read it refuses
+            check_weights(start.path, shape)
         except ValueError as error:
             raise UserError(f"start {start.id}: {error}") from error
         place = f"the vocabulary of start {start.id}"
@@ -105,6 +114,13 @@ def shape_of(config: Config, vocabulary: int, start: Artifact | None) -> ModelCo
             f"expected at least {vocabulary}"
         )
     return shape
+
+
+def check_weights(folder: Path, shape: ModelConfig) -> None:
+    """Raise ValueError where a file is lost or cut short, or tensors are not the shape's."""
+    from model.weight_files import WeightFiles
+
+    WeightFiles(folder, shape)
 
 
 def check_course(config: Config, order: TrainingSet, found: Sequence[Checkpoint]) -> None:
