@@ -8,7 +8,7 @@ from typing import Any
 from cluster.meter import Pricing
 from cluster.progress import duration
 from stages.planning.communication import step_communication
-from stages.planning.fitting import GIB, memory_figures
+from stages.planning.fitting import GIB, memory_figures, where
 from stages.planning.host import host_traffic
 from stages.planning.machine import Machine
 from stages.planning.roofline import StepTime, step_time
@@ -17,12 +17,20 @@ from stages.planning.weights import checkpoint_bytes
 
 
 def run_figures(run: RunShape, machine: Machine, price: Pricing) -> dict[str, Any]:
-    """Size, memory, communication, speed, cost and storage of a pretraining run."""
+    """Size, memory, communication, speed, cost and storage of a pretraining run; of an elastic one
+    memory, speed and cost with the fewest workers and the most.
+    """
     return {
         **size_figures(run),
         **memory_figures(run, machine),
         **moved_figures(run),
-        **speed_figures(run, machine, step_time(run, machine), price),
+        **{
+            f"{name}{where(sized, run)}": value
+            for sized in run.sizes
+            for name, value in speed_figures(
+                sized, machine, step_time(sized, machine), price
+            ).items()
+        },
         **storage_figures(run),
     }
 
@@ -36,7 +44,7 @@ def size_figures(run: RunShape) -> dict[str, Any]:
         "tokens": tokens,
         "tokens per parameter": tokens / model.parameters(),
         "FLOPs": tokens * model.flops_per_token(config.sequence_length),
-        "workers": spread(run),
+        "workers": "; or ".join(spread(sized) for sized in run.sizes),
     }
 
 
@@ -79,7 +87,7 @@ def speed_figures(
         name.replace("_", "-"): seconds / time.total for name, seconds in asdict(time).items()
     }
     return {
-        "step": f"{duration(time.total)}: "
+        "step": f"{short_duration(time.total)}: "
         + ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.005),
         "tokens per second": rate,
         "MFU": round(useful / (machine.peak * run.workers), 4),
@@ -90,12 +98,19 @@ def speed_figures(
     }
 
 
+def short_duration(seconds: float) -> str:
+    """As `duration`, and in milliseconds below a second."""
+    return duration(seconds) if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
 def storage_figures(run: RunShape) -> dict[str, Any]:
     """Bytes that land in the store, and the cache that the model will need where it is served."""
-    number = run.model.parameters()
+    number, config = run.model.parameters(), run.config
+    most = config.checkpoints.most(config.steps, config.checkpoint_every)
     return {
         "model folder GB": number * 4 / 1e9,
         "checkpoint GB": checkpoint_bytes(run) / 1e9,
+        f"checkpoints GB, {most} at most at a time": most * checkpoint_bytes(run) / 1e9,
         "host memory GiB per worker while one is written": checkpoint_bytes(run)
         / run.workers
         / GIB,
