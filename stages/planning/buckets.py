@@ -16,6 +16,14 @@ def bucket_numbers(run: RunShape) -> float:
     return min(BUCKET_NUMBERS, whole)
 
 
+def last_share(run: RunShape) -> float:
+    """The part of the gradients that is reduced once a backward pass is over, in DeepSpeed's
+    `epilogue`: a last bucket, with the embedding's gradient, which comes last and may be larger.
+    """
+    table = run.model.vocab_size * run.model.hidden_size
+    return min(1.0, max(bucket_numbers(run), table) / run.held)
+
+
 def bucket_bytes(run: RunShape) -> float:
     """Bytes of the buckets of one worker.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 
+from stages.planning.buckets import last_share
 from stages.planning.communication import Communication, forward_share, step_communication
 from stages.planning.host import host_traffic
 from stages.planning.machine import Machine
@@ -113,7 +114,7 @@ def behind(
     * ZeRO 0 reduces after the last backward pass (`buffered_allreduce_fallback`), and so does a
       pipeline after its schedule (`_exec_reduce_grads`);
     * ZeRO 1 reduces in the backward pass of a step's last micro-batch alone, ZeRO 2 in every one
-      (`reduce_ready_partitions_and_remove_grads`);
+      (`reduce_ready_partitions_and_remove_grads`); what is left for the last bucket comes after it;
     * both gather the new weights within `step`, while nothing computes;
     * ZeRO 3 fetches weights ahead in forward and backward passes, and reduces in the latter.
     """
@@ -122,16 +123,20 @@ def behind(
     forward = computing - backward if parallel.gpu else 0.0
     gradients, weights = sent.gradients / link, sent.weights / link
     away, fetched = moved.gradients / machine.host_link, moved.fetched / machine.host_link
+    early = 1 - last_share(run)
+    late = Travel(0.0, (1 - early) * gradients, (1 - early) * away)
     if parallel.zero == 3:
-        ahead = forward_share(run)  # of the weights, those that forward passes need
+        first = forward_share(run)
+        then = 1 - first
         return [
-            Travel(forward, ahead * weights, ahead * fetched),
-            Travel(backward, (1 - ahead) * weights + gradients, (1 - ahead) * fetched + away),
+            Travel(forward, first * weights, first * fetched),
+            Travel(backward, then * weights + early * gradients, then * fetched + early * away),
+            late,
         ]
     hiding = {0: 0.0, 1: backward / run.accumulation, 2: backward}[parallel.zero]
     if parallel.pipeline > 1:
         hiding = 0.0
-    return [Travel(hiding, gradients, away), Travel(0.0, weights, 0.0)]
+    return [Travel(hiding, early * gradients, early * away), late, Travel(0.0, weights, 0.0)]
 
 
 def backward_share(run: RunShape) -> float:

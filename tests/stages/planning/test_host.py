@@ -75,8 +75,14 @@ def test_what_crosses_the_link(
     assert dataclasses.asdict(host_traffic(run)) == pytest.approx(dataclasses.asdict(expected))
 
 
-def test_a_step_waits_for_the_link_and_for_the_hosts_update(run_shape: Build) -> None:
-    """On an H100 with its datasheet's figures and the shares that are assumed of them."""
+@pytest.mark.parametrize("last", [0.0, 1.0])
+def test_a_step_waits_for_the_link_and_for_the_hosts_update(
+    run_shape: Build, last: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an H100 with its datasheet's figures and the shares that are assumed of them; with all
+    gradients in the last bucket nothing hides them.
+    """
+    monkeypatch.setattr("stages.planning.roofline.last_share", lambda run: last)
     plain, away = (run_of(run_shape, zero=2, **offload) for offload in ({}, OPTIMIZER))
     machine = planned_machine(Hardware(device="h100"), away)
     before, after = step_time(plain, machine), step_time(away, machine)
@@ -86,7 +92,7 @@ def test_a_step_waits_for_the_link_and_for_the_hosts_update(run_shape: Build) ->
     link = 0.8 * 64e9
     computing = before.products + before.attention + before.passes
     sent = 2 * 0.75 * 4.0 * away.model.parameters() / (0.8 * 450e9)  # of gradients
-    hidden = max(0.0, computing * 2 / 3 - sent)
+    hidden = max(0.0, computing * 2 / 3 - sent) * (1 - last)
     update = 44 / 4 * share / 12e9  # one thread's core
     expected = max(0.0, share / link - hidden) + share / link + update
     assert after.host == pytest.approx(expected)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from stages.hardware import Hardware
+from stages.planning import roofline
+from stages.planning.buckets import last_share
 from stages.planning.communication import Communication
 from stages.planning.machine import Machine, planned_machine
 from stages.planning.roofline import exposed_seconds
@@ -15,6 +17,12 @@ from stages.planning.run_shape import RunShape
 
 Build = Callable[..., RunShape]
 COMPUTING = 12.0
+
+
+@pytest.fixture(autouse=True)
+def many_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a large model, whose last bucket is little of it; a test of that takes it back."""
+    monkeypatch.setattr(roofline, "last_share", lambda run: 0.0)
 
 
 def machine_of(run: RunShape) -> Machine:
@@ -71,6 +79,25 @@ def test_zero_3_fetches_behind_both_passes(run_shape: Build, monkeypatch: Any) -
     assert waited(run_shape, 4, 8, zero=3) == 0
     assert waited(run_shape, 5, 8, zero=3) == pytest.approx(1)
     assert waited(run_shape, 0, 18, zero=3) == pytest.approx(5 + 1)
+
+
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_the_last_bucket_comes_after_the_pass(
+    run_shape: Build, zero: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roofline, "last_share", lambda run: 0.25)
+    hidden = 2 if zero == 1 else 8
+    assert waited(run_shape, hidden, 0, zero=zero) == pytest.approx(hidden / 4)
+    more = 2 * hidden  # three quarters of it do not fit behind the pass
+    assert waited(run_shape, more, 0, zero=zero) == pytest.approx(more - hidden)
+
+
+def test_a_small_model_is_one_bucket_and_a_large_one_ends_with_its_table(run_shape: Build) -> None:
+    assert last_share(run_shape()) == 1.0
+    wide = run_shape({"vocab_size": 65_536, "hidden_size": 4096, "num_hidden_layers": 20})
+    assert last_share(wide) == pytest.approx(65_536 * 4096 / wide.model.parameters())
+    narrow = run_shape({"vocab_size": 1024, "hidden_size": 4096, "num_hidden_layers": 200})
+    assert last_share(narrow) == pytest.approx(2e8 / narrow.model.parameters())
 
 
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
