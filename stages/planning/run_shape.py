@@ -10,16 +10,6 @@ from stages.pretrain import Config
 from stages.tune.precision import uses_bfloat16
 
 
-def micro_batches(share: int, most: int, pipeline: int) -> int:
-    """In how many pieces of at most `most` rows a data rank takes its share of a step:
-    `stages.tune.passes`'s, which needs torch. A pipeline's are equal.
-    """
-    count = -(-share // most)
-    while pipeline > 1 and share % count:
-        count += 1
-    return count
-
-
 @dataclass(frozen=True)
 class RunShape:
     """A pretraining run as the plan's formulas see it. Widths are numbers per token."""
@@ -58,7 +48,7 @@ class RunShape:
     def accumulation(self) -> int:
         """Micro-batches of a step."""
         parallel = self.config.parallel
-        return micro_batches(self.share, parallel.rows, parallel.pipeline)
+        return parallel.micro_batches(self.config.rows, parallel.data)
 
     @property
     def rows(self) -> int:

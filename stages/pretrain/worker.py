@@ -39,7 +39,7 @@ from stages.tune.journal import Journal
 from stages.tune.memory import TrainingMemory
 from stages.tune.mesh import Mesh
 from stages.tune.muon import LEARNING_RATE_SCALE
-from stages.tune.passes import micro_batches, passes_of
+from stages.tune.passes import passes_of
 from stages.tune.pipeline import renaming
 from stages.tune.precision import uses_bfloat16
 from stages.tune.work_clock import WorkClock
@@ -86,7 +86,7 @@ class Worker:
             module, config.learning_rate, config.weight_decay, config.optimizer, self.bfloat16
         )
         self.clip_norm = config.clip_norm if config.optimizer == "adamw" else 0.0
-        accumulation = micro_batches(config.rows, config.parallel.rows, self.mesh)
+        accumulation = config.parallel.micro_batches(config.rows, self.mesh.data)
         self.engine = start_engine(
             module, optimizer, config.parallel, accumulation, self.clip_norm,
             self.shape.hidden_size, groups,

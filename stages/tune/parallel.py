@@ -145,6 +145,16 @@ class Parallel(StageConfig):
         """The data parallel degree, of the largest group where elastic."""
         return self.bounds[1] // self.model_ranks
 
+    def micro_batches(self, rows: int, data: int) -> int:
+        """In how many pieces, of at most `self.rows` rows, each of `data` groups takes its share of
+        a step's `rows`. A pipeline's pieces are equal: its stages hand over buffers of one shape.
+        """
+        share = -(-rows // data)
+        count = -(-share // self.rows)
+        while self.pipeline > 1 and share % count:
+            count += 1
+        return count
+
     def check_optimizer(self, kind: str, sizes: Mapping[str, Any]) -> None:
         """Raise ValueError where DeepSpeed cannot run the optimizer on this shape, or not with a
         model of these sizes.

@@ -49,18 +49,6 @@ def passes_of(engine: Any, mesh: Mesh, accumulation: int) -> Passes:
     return kind(engine, mesh, accumulation)
 
 
-def micro_batches(rows: int, most: int, mesh: Mesh) -> int:
-    """In how many pieces of at most `most` rows a data group takes its share of a step's `rows`.
-
-    A pipeline's pieces are equal: its stages hand over buffers of one shape.
-    """
-    share = -(-rows // mesh.data)
-    count = -(-share // most)
-    while mesh.pipeline > 1 and share % count:
-        count += 1
-    return count
-
-
 class _PlainPasses:
     """Every rank has all layers: whole ones, or its part of each."""
 
