@@ -1,7 +1,7 @@
 """Slow and stuck ranks of a worker group: named, and turned into errors.
 
-A rank that hangs in a collective, or keeps the others waiting in one, raises nothing: the main
-thread sits in C++. So each rank beats as it works, and a thread of its own ends the process when
+A rank that hangs in a collective, or keeps the others waiting in one, raises nothing: its thread
+sits in C++. So each rank beats as it works, and a thread of its own ends the process when
 the beats stop, after leaving every thread's stack where the driver finds it. A thread that cannot
 even run (something holds the interpreter's lock) is backed by faulthandler's timer, which needs
 no lock.
@@ -12,6 +12,7 @@ gives it away.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -22,10 +23,10 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 HANG_S = 25.0
 """Silence that counts as a hang; with what follows it, half a minute."""
@@ -33,7 +34,7 @@ START_S = 600.0
 """The same for what takes its time: whatever is done for the first time (it imports, compiles,
 allocates), and loading."""
 GAP_FACTOR = 3.0
-"""A run whose longest pause so far was p is not called hanging before this times p."""
+"""What took p seconds at most so far is not called hanging before this times p."""
 OTHERS_S = 3.0
 """How long a stuck rank waits for the other ranks' stacks."""
 HANG_EXIT = 70
@@ -45,6 +46,13 @@ SLOW_EXCESS_S = 0.05
 NOISE_FACTOR = 6.0
 NOISE_STEPS = 64
 FIRST_STEPS = 2
+
+
+class Activity(NamedTuple):
+    """What a rank does, and the shape of what it does it to."""
+
+    name: str
+    shape: Hashable = None
 
 
 class Watch:
@@ -66,35 +74,44 @@ class Watch:
         self.hang_s, self.start_s = hang_s, start_s
         self._stop = threading.Event()
         self._beats = 0
-        self._doing, self._long = "starting", False
-        self._done: set[str] = set()
+        self._doing, self._long = Activity("starting"), False
+        self._took: dict[Activity, list[float]] = {}
         self._last = time.monotonic()
-        self._longest = 0.0
+        self._thread_id = threading.get_ident()
 
-    def beat(self, doing: str, long: bool = False) -> None:
+    def beat(self, doing: str, long: bool = False, shape: Hashable = None) -> None:
         """Say that this rank lives and what it does next, and whether that is always `long`. Cheap:
         call it for every micro-batch.
+
+        Another `shape` of what is worked on makes it another thing, done for the first time once
+        more: it may have to be compiled for it.
         """
         now = time.monotonic()
-        if not self._takes_its_time():
-            self._longest = max(self._longest, now - self._last)
-        self._done.add(self._doing)
+        if not self._long:
+            took = self._took.setdefault(self._doing, [])
+            if len(took) < 2:
+                took.append(now - self._last)
+            else:
+                took[1] = max(took[1], now - self._last)
         self._beats += 1
-        self._last, self._doing, self._long = now, doing, long
-
-    def _takes_its_time(self) -> bool:
-        return self._long or self._doing not in self._done
+        self._thread_id = threading.get_ident()
+        self._last, self._doing, self._long = now, Activity(doing, shape), long
 
     def limit_s(self) -> float:
-        """The silence that counts as a hang now."""
-        if self._takes_its_time():
+        """The silence that counts as a hang now.
+
+        What an activity took the first time says little about the second, since it may have
+        compiled, yet it may be slow by nature; so the first time is held against the second alone.
+        """
+        took = self._took.get(self._doing, ())
+        if self._long or not took:
             return max(self.start_s, self.hang_s)
-        return max(self.hang_s, GAP_FACTOR * self._longest)
+        return max(self.hang_s, min(self.start_s, GAP_FACTOR * took[-1]))
 
     def __enter__(self) -> Watch:
         self.board.mkdir(parents=True, exist_ok=True)
         self._file(self.rank).unlink(missing_ok=True)
-        self._last = time.monotonic()
+        self._last, self._thread_id = time.monotonic(), threading.get_ident()
         self._traces = (self.board / f"locked-{self.rank}.txt").open("w", encoding="utf-8")
         self._thread = threading.Thread(target=self._guard, name="watch", daemon=True)
         self._thread.start()
@@ -129,16 +146,18 @@ class Watch:
         """Leave the stacks, tell who hangs where, and end the process."""
         note = {
             "rank": self.rank, "host": socket.gethostname(), "pid": os.getpid(),
-            "beats": self._beats, "doing": self._doing, "silent_s": round(silent, 1),
-            **_stacks(),
+            "beats": self._beats, "doing": self._doing.name, "silent_s": round(silent, 1),
+            **_stacks(self._thread_id),
         }  # fmt: skip
-        _write(self._file(self.rank), json.dumps(note))
+        with contextlib.suppress(OSError):  # a full disk must not keep it alive
+            _write(self._file(self.rank), json.dumps(note))
         deadline = time.monotonic() + OTHERS_S
         while len(notes := self._notes()) < self.world and time.monotonic() < deadline:
             time.sleep(0.05)
         if notes and min(notes) == self.rank:
             text = describe_hang(notes, self.world)
-            _write(self.board / "hang.txt", text)
+            with contextlib.suppress(OSError):
+                _write(self.board / "hang.txt", text)
             print(text, file=sys.stderr, flush=True)
         else:
             time.sleep(0.5)  # the one who tells needs this rank's note, and peers die of our exit
@@ -177,18 +196,22 @@ def describe_hang(notes: dict[int, dict[str, Any]], world: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _stacks() -> dict[str, str]:
-    """Where the main thread is, and the stacks of all threads but the watch's own."""
-    frames, main = sys._current_frames(), threading.main_thread().ident
+def _stacks(working: int) -> dict[str, str]:
+    """Where the `working` thread is, and the stacks of all threads but the watch's own.
+
+    Of threads that Python did not start too: autograd computes the gradients of a GPU in one, and
+    a collective of theirs may be what hangs.
+    """
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    frames = sys._current_frames()
+    frames.pop(threading.get_ident(), None)
     text, where = [], "nowhere"
-    for thread in sorted(threading.enumerate(), key=lambda t: t.ident != main):
-        frame = frames.get(thread.ident or 0)
-        if frame is None or thread is threading.current_thread():
-            continue
-        if thread.ident == main:
+    for ident, frame in sorted(frames.items(), key=lambda item: item[0] != working):
+        if ident == working:
             code = frame.f_code
             where = f"{code.co_name} ({Path(code.co_filename).name}:{frame.f_lineno})"
-        text.append(f"thread {thread.name}:\n" + "".join(traceback.format_stack(frame)))
+        name = names.get(ident, f"{ident}, not one of Python's")
+        text.append(f"thread {name}:\n" + "".join(traceback.format_stack(frame)))
     return {"where": where, "stacks": "\n".join(text)}
 
 

@@ -96,6 +96,72 @@ def test_what_is_done_for_the_first_time_may_take_long(tmp_path: Path) -> None:
     assert watch.limit_s() == 5.0, "loading always does"
 
 
+def test_what_is_slow_by_nature_is_left_alone(tmp_path: Path) -> None:
+    body = """
+    for turn in range(4):
+        watch.beat("forward")
+        time.sleep(1.4)   # of hang_s 1.0
+        watch.beat("reading")
+    """
+    assert _process(tmp_path, 0, body).wait(60) == 0
+
+
+def _limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, took: list[tuple[float, int]]
+) -> list[float]:
+    """The limits of an activity that takes these seconds, on data of these shapes, with others in
+    between.
+    """
+    now = [0.0]
+    monkeypatch.setattr("cluster.watch.time.monotonic", lambda: now[0])
+    watch, limits = Watch(tmp_path, 0, 1), []
+    for seconds, shape in took:
+        watch.beat("forward", shape=shape)
+        limits.append(watch.limit_s())
+        now[0] += seconds
+        watch.beat("reading")
+        now[0] += 1.0
+    return limits
+
+
+def test_how_long_an_activity_may_take_depends_on_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = [(300.0, 1), (1.0, 1), (1.0, 1), (1.0, 1)]
+    assert _limits(tmp_path, monkeypatch, compiled) == [600, 600, 25, 25]
+    slow = [(40.0, 1), (40.0, 1), (50.0, 1), (40.0, 1), (40.0, 1)]
+    assert _limits(tmp_path, monkeypatch, slow) == [600, 120, 120, 150, 150]
+    quick = [(1.0, 1), (1.0, 1), (1.0, 1)]
+    assert _limits(tmp_path, monkeypatch, quick) == [600, 25, 25]
+    reshaped = [(1.0, 1), (1.0, 1), (200.0, 2), (1.0, 1), (1.0, 2), (1.0, 2)]
+    assert _limits(tmp_path, monkeypatch, reshaped) == [600, 25, 600, 25, 600, 25]
+
+
+def test_the_loop_and_threads_from_outside_python_are_told(tmp_path: Path) -> None:
+    body = """
+    import _thread, threading
+
+    def in_a_hook():
+        time.sleep(1000)
+
+    def loop():
+        _thread.start_new_thread(in_a_hook, ())   # as one of C++: threading does not know it
+        watch.beat("a"); watch.beat("a"); watch.beat("step 2")
+        in_a_collective()
+
+    def in_a_collective():
+        time.sleep(1000)
+
+    threading.Thread(target=loop, name="the loop").start()
+    time.sleep(1000)
+    """
+    assert _process(tmp_path, 0, body).wait(60) == HANG_EXIT
+    said = (tmp_path / "hang.txt").read_text()
+    assert "is at in_a_collective" in said and "during step 2" in said
+    assert "in in_a_hook" in said and "not one of Python's" in said
+    assert said.index("thread the loop:") < said.index("thread MainThread:")
+
+
 def _times(draw: np.random.Generator, world: int, jitter: float) -> list[float]:
     times = 0.4 * np.exp(draw.normal(0, jitter, world))
     times += (draw.random(world) < 0.01) * draw.uniform(0, 3.0, world)  # a stall now and then
