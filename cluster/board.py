@@ -24,6 +24,10 @@ Progress = Callable[[float, float, str], None]
 POLL_S = 0.5
 BOARD = "RAYLM_BOARD"
 """Environment variable of a worker: the folder where it leaves notes for the driver."""
+STARTS = "starts.json"
+SPARE = "spare"
+SPARE_BYTES = 32 << 10
+"""Space taken at launch for the error that ends the run, which may be that there is none left."""
 
 
 class WorkerError(RuntimeError):
@@ -48,16 +52,46 @@ class Board:
         self.folder.mkdir(parents=True, exist_ok=True)
         for file in self.folder.iterdir():
             file.unlink()
+        with (self.folder / SPARE).open("wb") as spare:
+            spare.write(b" " * SPARE_BYTES)
+            spare.flush()
+            os.fsync(spare.fileno())  # some file systems find a place for it only now
 
     def write(self, name: str, value: dict[str, Any]) -> None:
         partial = self.folder / f"{name}.{os.getpid()}.partial"
-        partial.write_text(json.dumps(value), encoding="utf-8")
+        try:
+            partial.write_text(json.dumps(value), encoding="utf-8")
+        except OSError:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
         partial.replace(self.folder / name)
 
     def write_error(self, error: Exception) -> None:
         kind = "user" if isinstance(error, UserError) else type(error).__name__
         trace = "".join(traceback.format_exception(error))
-        self.write("error.json", {"kind": kind, "message": str(error), "trace": trace})
+        note = {"kind": kind, "message": str(error), "trace": trace}
+        try:
+            self.write("error.json", note)
+        except OSError:
+            self._write_in_spare("error.json", note)
+
+    def _write_in_spare(self, name: str, note: dict[str, str]) -> None:
+        """Over what was kept free for it, with spaces behind, which JSON allows. One rank's note,
+        where several have one.
+        """
+        room = SPARE_BYTES // 32  # a character takes up to 12 bytes in JSON
+        short = note | {"message": note["message"][:room], "trace": note["trace"][-room:]}
+        partial = self.folder / f"{name}.{os.getpid()}.partial"
+        try:
+            os.rename(self.folder / SPARE, partial)
+        except FileNotFoundError:
+            return
+        with partial.open("r+b") as file:
+            file.write(json.dumps(short).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.folder / name)
 
     def note_failure(self, error: Exception) -> None:
         """Keep an exception that is worth another try, for the case that it keeps coming."""
@@ -73,25 +107,40 @@ class Board:
         failure = self._read("failure.json")
         return failure["text"] if failure else None
 
-    def count_start(self, restarts: int) -> None:
-        """Give up where so many groups in a row got no further than the one before.
+    def count_start(self, restarts: int, world: int = 1) -> None:
+        """Give up where so many groups in a row got no further than any before them.
 
-        Raises WorkerError.
+        A size that was not tried since the last progress is not counted: nodes that come one by one
+        make a group start anew for each, and nothing has failed. A group that goes to and fro
+        between sizes comes back to one, so it ends too.
+
+        Raises WorkerError; OSError where there is no space to count in, which is the run's end too.
         """
         report = self._read() or {"done": 0.0, "total": 0.0}
-        before = self._read("starts.json") or {"done": -1.0, "fruitless": -1}
+        before = self._read(STARTS) or {"reached": -1.0, "fruitless": 0, "starts": 0, "sizes": []}
         cause = self.last_words() or "they were killed, by the system or for want of memory"
         if (hang := self.folder / "hang.txt").exists():
             hang.rename(self.folder / f"hang-{time.time_ns()}.txt")
         (self.folder / "failure.json").unlink(missing_ok=True)
-        further = report["done"] > before["done"]
-        fruitless = 0 if further else before["fruitless"] + 1
-        self.write("starts.json", {"done": report["done"], "fruitless": fruitless})
+        reached, sizes, fruitless = before["reached"], before["sizes"], before["fruitless"]
+        if report["done"] > reached:
+            reached, sizes, fruitless = report["done"], [], 0
+        elif world in sizes:
+            fruitless += 1
+        self.write(STARTS, {
+            "reached": reached, "fruitless": fruitless, "sizes": sorted({*sizes, world}),
+            "starts": before["starts"] + 1, "report": self._read(),
+        })  # fmt: skip
         if fruitless > restarts:
             raise WorkerError(
                 f"the workers failed {fruitless} times without getting further than "
-                f"{report['done']:g} of {report['total']:g}; the last time: {cause}"
+                f"{reached:g} of {report['total']:g}; the last time: {cause}"
             )
+
+    def took_over(self) -> bool:
+        """Whether the group is not the first one and has reported nothing yet."""
+        starts = self._read(STARTS)
+        return bool(starts and starts["starts"] > 1 and starts["report"] == self._read())
 
     def has_error(self) -> bool:
         return (self.folder / "error.json").exists()

@@ -1,7 +1,8 @@
-"""A store of each kind; Google's on a server of this machine."""
+"""A store of each kind (Google's on a server of this machine), and a disk that is soon full."""
 
 from __future__ import annotations
 
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,20 @@ import pytest
 from cluster.storage import Store, open_store
 from tests.cluster.test_artifact import FIELDS, folder_with
 from tests.stages.text.servers import GoogleServer
+
+TINY_DISK_BYTES = 256 << 10
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={TINY_DISK_BYTES}", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("may not mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture(params=["local", "memory", "gs"])
