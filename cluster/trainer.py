@@ -15,12 +15,16 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster import session
 from cluster.board import BOARD, Board, Progress, WorkerError, watched
 from cluster.errors import UserError, device_memory_is_full, disk_is_full
+
+if TYPE_CHECKING:
+    from ray.train.v2.api.config import FailureConfig
 
 Loop = Callable[[dict[str, Any]], None]
 
@@ -35,13 +39,19 @@ ELASTIC_START_S = 10.0
 after a node's death it may have counted the dead one."""
 NODES_START_S = 1800.0
 """How long a group of fixed size waits on a cluster that may have to start nodes for it."""
+MEET_S = 600.0
+"""How long ranks wait for all of them to be there."""
+COLLECTIVE_S = 7200
+"""How long torch lets a rank wait in a collective for the others, and NCCL's own watchdog for a
+sign of life. Far above any watch's limit (`cluster.watch`), which says who hangs where: torch would
+end the process without a word of that, after 10 minutes on NCCL and 30 on gloo."""
 
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
 """Ray leaves a machine's GPUs in sight of workers that asked for none, and DeepSpeed takes them."""
 
 _RETRYABLE = (RuntimeError, OSError)
-"""What a lost peer or a network raises; anything else, a full disk or a full device would only fail
-again."""
+"""What a lost peer, a network or a store out of reach raises; anything else, a full disk or a full
+device would only fail again."""
 
 
 def run_workers(
@@ -99,7 +109,7 @@ def _fit(
     if not ray.is_initialized():
         session.connect()
     _tune_launch(elastic=not isinstance(workers, int))
-    from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.v2.api.config import RunConfig, ScalingConfig
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     resources = {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}
@@ -116,9 +126,7 @@ def _fit(
             name=name,
             storage_path=str(scratch / "ray"),
             worker_runtime_env={"env_vars": session.KEEPING_MEMORY | ({} if gpu else _NO_GPU)},
-            failure_config=FailureConfig(
-                max_failures=RESTARTS_IN_ALL if restarts else 0, controller_failure_limit=restarts
-            ),
+            failure_config=_failures_allowed(not isinstance(workers, int), restarts),
         ),
     )
     try:
@@ -126,6 +134,21 @@ def _fit(
     except TrainingFailedError as error:
         return str(error)
     return None
+
+
+def _failures_allowed(elastic: bool, restarts: int) -> FailureConfig:
+    """What Ray counts over a run's whole life, and never forgets; `board` counts those in a row.
+
+    For an elastic group that includes each time it counted a dead node's places, which is nothing
+    unusual in weeks. A group of fixed size has waited long by then, and is told that it waits in
+    vain.
+    """
+    from ray.train.v2.api.config import FailureConfig
+
+    in_all = RESTARTS_IN_ALL if restarts else 0
+    return FailureConfig(
+        max_failures=in_all, controller_failure_limit=in_all if elastic else restarts
+    )
 
 
 def _trainer_class(single_node: bool) -> Any:
@@ -182,12 +205,15 @@ class _Worker:
             return
         os.environ[BOARD] = launch["board"]
         try:
-            with _process_group(launch["threads"], launch["gpu"]):
-                if os.environ["RANK"] == "0":
-                    board.count_start(launch["restarts"])
+            _take_place(launch["threads"], launch["gpu"])
+            if os.environ["RANK"] == "0":
+                board.count_start(launch["restarts"], int(os.environ["WORLD_SIZE"]))
+            with _process_group(launch["gpu"]):
                 self.loop(launch["config"])
         except Exception as error:
-            told = _no_memory(error) if device_memory_is_full(error) else error
+            told: Exception = error
+            if device_memory_is_full(error) and not board.took_over():
+                told = _no_memory(error)
             retryable = isinstance(told, _RETRYABLE) and not isinstance(told, WorkerError)
             if retryable and not disk_is_full(error):
                 board.note_failure(error)
@@ -199,7 +225,11 @@ class _Worker:
 
 
 def _no_memory(error: Exception) -> UserError:
-    """A device without room would be without it again: the user's to mend, not worth a restart."""
+    """A device without room would be without it again: the user's to mend, not worth a restart.
+
+    Not so where a group took over from one that died: the driver may not yet have freed what the
+    dead held.
+    """
     rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     said = str(error).strip().splitlines()[0]
     return UserError(
@@ -209,13 +239,8 @@ def _no_memory(error: Exception) -> UserError:
     )
 
 
-@contextlib.contextmanager
-def _process_group(threads: int, gpu: bool) -> Iterator[None]:
-    """Environment, threads and torch.distributed for this rank, as torchrun would set them.
-
-    Done here and not by Ray's TorchTrainer, whose backend makes driver and controller import torch
-    before the first worker starts.
-    """
+def _take_place(threads: int, gpu: bool) -> None:
+    """This rank's environment, as torchrun would set it."""
     import ray.train
     from ray.train.collective import broadcast_from_rank_zero
 
@@ -229,15 +254,35 @@ def _process_group(threads: int, gpu: bool) -> Iterator[None]:
         NODE_RANK=str(context.get_node_rank()),
         LOCAL_WORLD_SIZE=str(context.get_local_world_size()), OMP_NUM_THREADS=str(threads),
     )  # fmt: skip
-    import torch
+    os.environ.setdefault("TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC", str(COLLECTIVE_S))
 
-    torch.set_num_threads(threads)
+
+@contextlib.contextmanager
+def _process_group(gpu: bool) -> Iterator[None]:
+    """Threads and torch.distributed for this rank.
+
+    Done here and not by Ray's TorchTrainer, whose backend makes driver and controller import torch
+    before the first worker starts.
+    """
+    import torch
+    import torch.distributed as dist
+    from torch.distributed import distributed_c10d
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     if gpu:
         torch.cuda.set_device(0)  # Ray shows each worker only its own device
-    torch.distributed.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=size)
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    limit = timedelta(seconds=COLLECTIVE_S)
+    # groups made later (DeepSpeed's, a mesh's) take these, not the timeout of the first one
+    distributed_c10d.default_pg_timeout = distributed_c10d.default_pg_nccl_timeout = limit
+    store = dist.TCPStore(host, port, size, rank == 0, timeout=timedelta(seconds=MEET_S))
+    store.set_timeout(limit)
+    backend = "nccl" if gpu else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
     yield
     # not after an error: with peers in a collective, NCCL would wait for them and hide the cause
-    torch.distributed.destroy_process_group()
+    dist.destroy_process_group()
 
 
 def _free_address() -> tuple[str, int]:

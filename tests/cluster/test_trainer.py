@@ -5,15 +5,24 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster import session
-from cluster.board import WorkerError, report
+from cluster import session, trainer
+from cluster.board import BOARD, WorkerError, report
 from cluster.errors import UserError, disk_is_full
-from cluster.trainer import START_TIMEOUT, _tune_launch, run_workers
+from cluster.trainer import (
+    COLLECTIVE_S,
+    START_TIMEOUT,
+    _failures_allowed,
+    _tune_launch,
+    run_workers,
+)
+from cluster.watch import START_S, Watch
+from tests.cluster.test_board import fill
 
 pytestmark = pytest.mark.dist
 
@@ -25,7 +34,15 @@ def _sum_of_ranks(config: dict[str, Any]) -> None:
     total = torch.tensor(float(dist.get_rank() + 1))
     dist.all_reduce(total)
     found = {"sum": total.item() * config["times"], "threads": torch.get_num_threads()}
+    found["waits_s"] = [_waits_s(group) for group in (dist.group.WORLD, dist.new_group())]
+    found["watchdog_s"] = int(os.environ["TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC"])
     report(found | {"page_faults": _page_faults_of_a_tensor()}, 1, 2, "on")
+
+
+def _waits_s(group: Any) -> float:
+    import torch
+
+    return float(group._get_backend(torch.device("cpu")).options._timeout.total_seconds())
 
 
 def _page_faults_of_a_tensor() -> int:
@@ -71,6 +88,8 @@ def test_ranks_meet_and_rank_0_reports(ray_session: None, tmp_path: Path) -> Non
         _sum_of_ranks, {"times": 2}, tmp_path, workers=(1, 2), progress=lambda *x: seen.append(x)
     )
     assert (metrics["sum"], metrics["threads"]) == (6.0, 1)
+    assert metrics["waits_s"] == [COLLECTIVE_S, COLLECTIVE_S], "or torch ends what a watch explains"
+    assert metrics["watchdog_s"] == COLLECTIVE_S > 10 * START_S
     assert metrics["page_faults"] < 1000  # what is freed stays with the worker
     assert set(seen) <= {(1, 2, "on")}
     assert signal.getsignal(signal.SIGINT) is on_interrupt, "Ctrl-C is the command's to answer"
@@ -104,6 +123,80 @@ def test_a_device_without_room_is_not_tried_again(ray_session: None, tmp_path: P
     with pytest.raises(UserError, match=r"rank 0 of 1 found no memory.*raylm plan"):
         _run(_too_large, {"tries": str(tries)}, tmp_path)
     assert tries.read_text() == "x"
+
+
+def _killed_then_too_large(config: dict[str, Any]) -> None:
+    """The first group is killed; the second has no room; the third, none after its first report."""
+    with Path(config["tries"]).open("a") as tries:
+        tries.write("x")
+    start = len(Path(config["tries"]).read_text())
+    if start == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if start == 3:
+        report({}, 1, 2)
+    _too_large({"tries": os.devnull})
+
+
+def test_a_group_that_took_over_is_given_another_try_for_room(
+    ray_session: None, tmp_path: Path
+) -> None:
+    tries = tmp_path / "tries"
+    with pytest.raises(UserError, match=r"rank 0 of 1 found no memory"):
+        _run(_killed_then_too_large, {"tries": str(tries)}, tmp_path)
+    assert tries.read_text() == "xxx"
+
+
+def _fill_the_disk(config: dict[str, Any]) -> None:
+    with open(config["attempts"], "a") as file:
+        file.write("x")
+    fill(Path(config["disk"]))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_disk_that_stays_full_ends_the_run(
+    ray_session: None, tmp_path: Path, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "RESTARTS_IN_ALL", 2)
+    attempts = tmp_path / "attempts"
+    (tmp_path / "test.launch").symlink_to(tiny_disk)  # the notes' folder
+    config = {"attempts": str(attempts), "disk": str(tiny_disk)}
+    with pytest.raises(WorkerError, match=r"^OSError: .*No space left on device") as caught:
+        _run(_fill_the_disk, config, tmp_path)
+    assert disk_is_full(caught.value)
+    assert attempts.read_text() == "x", "the next group cannot even be counted"
+
+
+def _hang(config: dict[str, Any]) -> None:
+    def wait_for_ever() -> None:
+        time.sleep(1000)
+
+    with Watch(Path(os.environ[BOARD]), 0, 1, hang_s=1.0, start_s=2.0) as watch:
+        watch.beat("forward")
+        watch.beat("forward")
+        wait_for_ever()
+
+
+def test_a_hang_is_told_by_the_loops_place(ray_session: None, tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match=r"rank 0 .* is at wait_for_ever .*, during forward"):
+        _run(_hang, {}, tmp_path, restarts=0)
+
+
+@pytest.mark.parametrize(("elastic", "expected"), [(True, 100), (False, 3)])
+def test_slow_starts_end_only_a_group_of_fixed_size(elastic: bool, expected: int) -> None:
+    """Ray counts them over a run's whole life: a few dead nodes in weeks are no reason to end."""
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+    from ray.train.v2._internal.execution.failure_handling import (
+        DefaultFailurePolicy,
+        FailureDecision,
+    )
+    from ray.train.v2.api.exceptions import ControllerError
+
+    policy = DefaultFailurePolicy(_failures_allowed(elastic, restarts=3))
+    late = ControllerError(WorkerGroupStartupTimeoutError(num_workers=2))
+    retried = 0
+    while policy.make_decision(late) is FailureDecision.RETRY and retried < 100:
+        retried += 1
+    assert retried == expected
 
 
 def test_a_killed_worker_starts_again(ray_session: None, tmp_path: Path) -> None:
