@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from cluster.artifact import write_atomically
-from cluster.remote import filesystem
+from cluster.remote import filesystem, reaching
 
 
 class Folder:
-    """A folder at a path or URL. Each process opens its own; nothing is cached between calls."""
+    """A folder at a path or URL. Each process opens its own; nothing is cached between calls.
+
+    An object store that does not answer is an OSError, one that never will a UserError.
+    """
 
     def __init__(self, url: str | Path, staging: Path | None = None) -> None:
         """`staging` is a local folder for files on their way to or from an object store."""
@@ -40,25 +43,24 @@ class Folder:
         """Paths below the folder that match a glob pattern, relative to it, sorted."""
         if self.local is not None:
             return sorted(p.relative_to(self.local).as_posix() for p in self.local.glob(pattern))
-        self.fs.invalidate_cache()
-        found = self.fs.glob(f"{self.root}/{pattern}")
+        with reaching(self.url):
+            self.fs.invalidate_cache()
+            found = self.fs.glob(f"{self.root}/{pattern}")
         return sorted(str(path)[len(self.root) + 1 :] for path in found)
 
     def read(self, name: str) -> bytes | None:
         """A small file, or None if it is not there."""
         self.fs.invalidate_cache()
-        try:
+        with reaching(self.url), contextlib.suppress(FileNotFoundError):
             return bytes(self.fs.cat_file(f"{self.root}/{name}"))
-        except FileNotFoundError:
-            return None
+        return None
 
     def size(self, name: str) -> int | None:
         """A file's size in bytes, or None if it is not there."""
         self.fs.invalidate_cache()
-        try:
+        with reaching(self.url), contextlib.suppress(FileNotFoundError):
             return int(self.fs.info(f"{self.root}/{name}")["size"])
-        except FileNotFoundError:
-            return None
+        return None
 
     def commit(self, name: str, data: bytes) -> None:
         """Write a small file in one step, after everything it speaks of."""
@@ -70,7 +72,8 @@ class Folder:
             finally:
                 os.close(descriptor)
         else:
-            self.fs.pipe_file(f"{self.root}/{name}", data)
+            with reaching(self.url, writing=True):
+                self.fs.pipe_file(f"{self.root}/{name}", data)
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -85,7 +88,8 @@ class Folder:
         path = self._staged(f"{uuid.uuid4().hex}-{name}")
         try:
             yield path
-            self.fs.put_file(str(path), f"{self.root}/{name}")
+            with reaching(self.url, writing=True):
+                self.fs.put_file(str(path), f"{self.root}/{name}")
         finally:
             path.unlink(missing_ok=True)
 
@@ -96,7 +100,8 @@ class Folder:
         path = self._staged(f"{self.root.rpartition('/')[2]}-{name}")
         if not path.exists():
             arriving = self._staged(f"{uuid.uuid4().hex}-arriving")
-            self.fs.get_file(f"{self.root}/{name}", str(arriving))
+            with reaching(self.url):
+                self.fs.get_file(f"{self.root}/{name}", str(arriving))
             os.replace(arriving, path)
         return path
 
@@ -119,13 +124,13 @@ class Folder:
     def remove(self, name: str = "") -> None:
         """Remove one file, or the whole folder; what is gone already is no error."""
         if name:
-            with contextlib.suppress(FileNotFoundError):
+            with reaching(self.url), contextlib.suppress(FileNotFoundError):
                 self.fs.rm_file(f"{self.root}/{name}")
         elif self.local is not None:
             shutil.rmtree(self.local, ignore_errors=True)
         else:
             self.fs.invalidate_cache()
-            with contextlib.suppress(FileNotFoundError):
+            with reaching(self.url), contextlib.suppress(FileNotFoundError):
                 self.fs.rm(self.root, recursive=True)
 
     def free_bytes(self) -> int | None:

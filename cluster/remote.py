@@ -1,4 +1,5 @@
-"""The file system of a path or URL, through fsspec: what it needs installed, and who asks there.
+"""The file system of a path or URL, through fsspec: what it needs installed, who asks there, and
+what it means when there is no answer.
 
 Who asks is told by the environment, never by an option: `anon: true` says that nobody does, which
 is all that public buckets want, and is understood for s3:// and gs:// alike.
@@ -6,9 +7,10 @@ is all that public buckets want, and is understood for s3:// and gs:// alike.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -20,6 +22,15 @@ _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID or AWS_PROFILE",
     "gcs": "GOOGLE_APPLICATION_CREDENTIALS or `gcloud auth application-default login`",
 }
+
+_CLIENTS = ("botocore", "aiobotocore", "gcsfs", "google", "aiohttp", "requests", "urllib3")
+"""Whose exceptions tell of a place that does not answer; few of them are an OSError."""
+_FINAL = (
+    "NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "ProfileNotFound",
+    "NoRegionError", "InvalidRegionError", "ParamValidationError",
+)  # fmt: skip
+"""Those of theirs that would come again: nobody asks, or the question is none."""
+_REFUSALS = (401, 403)
 
 # gcsfs reads these from the environment when it is imported, whoever does that first.
 for _name, _value in {
@@ -52,6 +63,44 @@ def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any,
 def credentials_of(url: str) -> str:
     """What in the environment tells the place of a URL who asks, or nothing."""
     return _CREDENTIALS.get(_EXTRAS.get(url.partition("://")[0], ""), "")
+
+
+@contextlib.contextmanager
+def reaching(url: str, writing: bool = False) -> Iterator[None]:
+    """While inside, what a store's client raises becomes an OSError with the URL where another try
+    may help, and a UserError where it would not: nobody asks, asking is not allowed, or the bucket
+    that is written to does not exist.
+
+    What an OSError is already, or a fault of ours, passes; so does everything of a local folder.
+    """
+    try:
+        yield
+    except Exception as error:
+        told = _told(url, error, writing)
+        if told is None or "://" not in url or url.startswith("file://"):
+            raise
+        raise told from error
+
+
+def _told(url: str, error: Exception, writing: bool) -> Exception | None:
+    """What to raise instead of an exception that came while a URL was asked."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    if writing and isinstance(error, FileNotFoundError) and error.filename is None:
+        return UserError(
+            f"{url} cannot be written ({said}): there is no such bucket; create it, or give "
+            "another store with --set store=..."
+        )
+    refused = isinstance(error, PermissionError) or str(error).startswith("Forbidden")
+    if refused or kinds & {*_FINAL} or getattr(error, "code", None) in _REFUSALS:
+        mend = credentials_of(url) or "credentials"
+        return UserError(
+            f"{url} does not let this process in ({said}): check {mend} in the environment of all "
+            "nodes, and what it may do there"
+        )
+    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in _CLIENTS:
+        return None
+    return OSError(f"{url} does not answer ({said})")
 
 
 def _google_options(options: Mapping[str, Any]) -> dict[str, Any]:

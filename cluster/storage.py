@@ -14,6 +14,7 @@ a training) under the store's own `work/`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -36,7 +37,7 @@ from cluster.artifact import (
 )
 from cluster.errors import UserError
 from cluster.lease import file_lease, heartbeat_lease
-from cluster.remote import filesystem
+from cluster.remote import filesystem, reaching
 
 INDEX = "index.json"
 IMPORTS = "imports"
@@ -157,15 +158,14 @@ class ObjectStore:
     def has(self, artifact_id: str) -> bool:
         return is_id(artifact_id) and (
             (self.cache / ARTIFACTS / artifact_id / MANIFEST).is_file()
-            or self.fs.exists(self._at(artifact_id, MANIFEST))
+            or self._exists(artifact_id, MANIFEST)
         )
 
     def manifest(self, artifact_id: str) -> Manifest:
         place = self._at(artifact_id, MANIFEST)
-        try:
+        with reaching(self.url), contextlib.suppress(FileNotFoundError):
             return parse_manifest(self.fs.cat_file(place), place)
-        except FileNotFoundError:
-            raise unknown(artifact_id, self) from None
+        raise unknown(artifact_id, self)
 
     def get(self, artifact_id: str) -> Artifact:
         local = self.cache / ARTIFACTS / artifact_id
@@ -176,7 +176,8 @@ class ObjectStore:
         shutil.rmtree(arriving, ignore_errors=True)
         for entry in manifest.files:
             (arriving / entry.path).parent.mkdir(parents=True, exist_ok=True)
-            self.fs.get_file(self._at(artifact_id, entry.path), str(arriving / entry.path))
+            with reaching(self.url):
+                self.fs.get_file(self._at(artifact_id, entry.path), str(arriving / entry.path))
         arriving.mkdir(parents=True, exist_ok=True)
         faults = verify(Artifact(arriving, manifest))
         if faults:
@@ -191,10 +192,11 @@ class ObjectStore:
 
     def put(self, folder: Path, fields: dict[str, Any]) -> Artifact:
         manifest = seal(folder, fields)
-        if not self.fs.exists(self._at(manifest.id, MANIFEST)):
-            for entry in manifest.files:
-                self.fs.put_file(str(folder / entry.path), self._at(manifest.id, entry.path))
-            self.fs.put_file(str(folder / MANIFEST), self._at(manifest.id, MANIFEST))
+        if not self._exists(manifest.id, MANIFEST):
+            with reaching(self.url, writing=True):
+                for entry in manifest.files:
+                    self.fs.put_file(str(folder / entry.path), self._at(manifest.id, entry.path))
+                self.fs.put_file(str(folder / MANIFEST), self._at(manifest.id, MANIFEST))
         local = self.cache / ARTIFACTS / manifest.id
         if (local / MANIFEST).is_file():
             shutil.rmtree(folder)
@@ -204,9 +206,10 @@ class ObjectStore:
         return Artifact(local, manifest)
 
     def remove(self, artifact_id: str) -> None:
-        self.fs.rm_file(self._at(artifact_id, MANIFEST))
-        if self.fs.exists(self._at(artifact_id)):
-            self.fs.rm(self._at(artifact_id), recursive=True)
+        with reaching(self.url):
+            self.fs.rm_file(self._at(artifact_id, MANIFEST))
+            if self.fs.exists(self._at(artifact_id)):
+                self.fs.rm(self._at(artifact_id), recursive=True)
         shutil.rmtree(self.cache / ARTIFACTS / artifact_id, ignore_errors=True)
 
     def ids(self) -> list[str]:
@@ -223,21 +226,26 @@ class ObjectStore:
 
     def read(self, name: str) -> bytes | None:
         self.fs.invalidate_cache()
-        try:
+        with reaching(self.url), contextlib.suppress(FileNotFoundError):
             return bytes(self.fs.cat_file(f"{self.root}/{name}"))
-        except FileNotFoundError:
-            return None
+        return None
 
     def write(self, name: str, data: bytes) -> str:
-        self.fs.pipe_file(f"{self.root}/{name}", data)
+        with reaching(self.url, writing=True):
+            self.fs.pipe_file(f"{self.root}/{name}", data)
         return f"{self.url}/{name}"
 
     def _at(self, artifact_id: str, name: str = "") -> str:
         return f"{self.root}/{ARTIFACTS}/{artifact_id}/{name}".rstrip("/")
 
+    def _exists(self, artifact_id: str, name: str) -> bool:
+        with reaching(self.url):
+            return bool(self.fs.exists(self._at(artifact_id, name)))
+
     def _glob(self, pattern: str) -> list[str]:
-        self.fs.invalidate_cache()
-        return [str(path) for path in self.fs.glob(f"{self.root}/{pattern}")]
+        with reaching(self.url):
+            self.fs.invalidate_cache()
+            return [str(path) for path in self.fs.glob(f"{self.root}/{pattern}")]
 
 
 def is_id(name: str) -> bool:
