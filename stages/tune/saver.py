@@ -10,6 +10,7 @@ training's own.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -131,6 +132,7 @@ class Saver:
                     self._retain(pinned)
             except BaseException as error:
                 self._error = error
+                self._clear(folder, share)
 
         self._thread = threading.Thread(target=work, name="checkpoint", daemon=True)
         self._thread.start()
@@ -172,6 +174,20 @@ class Saver:
                 )
         receipt = {"files": files, "numbers": share.numbers}
         folder.commit(_receipt(self.rank), json.dumps(receipt).encode())
+
+    def _clear(self, folder: Folder, share: Snapshot) -> None:
+        """Give back the space of this rank's part of a checkpoint that will never be complete. The
+        others' parts are theirs to write and to remove; what they leave goes with the next launch.
+        """
+        with contextlib.suppress(Exception):  # what made the save fail is to be told
+            if folder.read(STATE) is not None or (
+                self.rank != 0 and folder.read(_receipt(self.rank)) is not None
+            ):
+                return  # it is complete, or rank 0 may take it for complete at any moment
+            for name in (*share.files, _receipt(self.rank)):
+                folder.remove(name)
+            if folder.local is not None:
+                folder.local.rmdir()
 
     def _commit(self, folder: Folder, state: Mapping[str, Any]) -> None:
         """Wait for every rank's receipt, then make the checkpoint exist."""

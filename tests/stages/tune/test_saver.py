@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import signal
@@ -184,11 +185,44 @@ def test_a_store_without_space_is_told_at_the_next_save(
     saver = Saver(Folder(tmp_path), "abc", rank=0, world=1)
     saver.save(1, share(1, 0, 1), {})
     saver.wait()
-    monkeypatch.setattr(module, "save_file", full)
+    write, writes = module.save_file, []
+
+    def half(tensors: object, path: Path, **options: object) -> None:
+        """The weights' shard fits, of the optimizer's a part."""
+        writes.append(path)
+        write(tensors, path, **options)  # type: ignore[arg-type]
+        if len(writes) == 2:
+            full()
+
+    monkeypatch.setattr(module, "save_file", half)
     saver.save(2, share(2, 0, 1), {})
     with pytest.raises(UserError, match=r"no space left in .*keep fewer"):
         saver.save(3, share(3, 0, 1), {})
+    assert len(writes) == 2
     check(find_checkpoints(tmp_path)[-1])
+    assert len(list(tmp_path.iterdir())) == 1, "what the failed one took is free again"
+
+
+def test_a_rank_without_space_leaves_the_others_shards_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may still be written; without them those ranks would raise another error than this."""
+    import stages.tune.saver as module
+
+    saver = Saver(Folder(tmp_path), "abc", rank=1, world=2)
+    other = Saver(Folder(tmp_path), "abc", rank=0, world=2)
+    folder = Folder(tmp_path / "step-00000001-abc")
+    other._write(folder, share(1, 0, 2))
+    before = folder.names("*")
+
+    def full(path: Path) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, "file_sha256", full)
+    saver.save(1, share(1, 1, 2), {})
+    with pytest.raises(UserError, match="no space left in"):
+        saver.wait()
+    assert folder.names("*") == before
 
 
 def test_saving_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
