@@ -1,7 +1,8 @@
 """One writer at a time for a store: a file lock for folders, a heartbeat object for object stores.
 
 The file lock is the kernel's, so it ends with the process that holds it, however that dies. A
-heartbeat lease is renewed while its writer lives and may be taken over once it has gone stale.
+heartbeat lease is renewed while its writer lives and may be taken over once it has gone stale; a
+writer that cannot renew it stops before it is.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cluster.artifact import timestamp
@@ -23,6 +26,8 @@ from cluster.errors import UserError
 
 RENEW_S = 10.0
 STALE_S = 60.0
+LOST = signal.SIGUSR2
+"""Sent to the main thread of a writer that has lost its lease."""
 
 
 def _holder(what: str) -> dict[str, Any]:
@@ -30,12 +35,15 @@ def _holder(what: str) -> dict[str, Any]:
     return {"pid": os.getpid(), "host": socket.gethostname(), "what": what, "since": timestamp()}
 
 
-def _busy(place: str, holder: dict[str, Any]) -> UserError:
-    who = "{what} (process {pid} on {host}, since {since})".format(
+def _who(holder: dict[str, Any]) -> str:
+    return "{what} (process {pid} on {host}, since {since})".format(
         **{"what": "another run", "pid": "?", "host": "?", "since": "?", **holder}
     )
+
+
+def _busy(place: str, holder: dict[str, Any]) -> UserError:
     return UserError(
-        f"the store {place} is being written by {who}; one run at a time may write there: "
+        f"the store {place} is being written by {_who(holder)}; one run at a time may write there: "
         "wait for it, stop it, or give another store with --set store=FOLDER"
     )
 
@@ -91,6 +99,9 @@ def heartbeat_lease(
     A lease not renewed for `stale_s` counts as dead and is taken over. Object stores give no
     lock, so after writing ours we wait a moment and read it back: the last writer wins, the others
     see a foreign token and give way.
+
+    A writer whose lease was taken over, or could not be renewed in time, gets a UserError: at once
+    in the main thread (as Ctrl-C comes there), elsewhere at the end of the block.
     """
     token = uuid.uuid4().hex
     try:
@@ -111,21 +122,96 @@ def heartbeat_lease(
     note = _read_note(fs, path)
     if note.get("token") != token:
         raise _busy(path, note)
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(renew_s):
-            _write_note(fs, path, token, what)
-
-    thread = threading.Thread(target=beat, name="lease", daemon=True)
-    thread.start()
+    heart = _Heart(fs, path, token, what, renew_s, stale_s)
+    heart.start()
     try:
         yield
+    except BaseException as error:
+        if heart.lost:
+            raise heart.error() from error
+        raise
     finally:
-        stop.set()
-        thread.join()
-        if _read_note(fs, path).get("token") == token:
-            fs.rm_file(path)
+        heart.stop()
+    if heart.lost:
+        raise heart.error()
+
+
+class _Heart:
+    """Renews a lease from a thread of its own, and tells when that fails for too long.
+
+    Another thread looks at the time, since a store's call may also never return.
+    """
+
+    def __init__(
+        self, fs: Any, path: str, token: str, what: str, renew_s: float, stale_s: float
+    ) -> None:
+        self.fs, self.path, self.token, self.what = fs, path, token, what
+        self.renew_s, self.stale_s = renew_s, stale_s
+        self.lost, self._told = "", False
+        self._fault = "no answer"
+        self._renewed = time.monotonic()
+        self._stop = threading.Event()
+        self._in_main = threading.current_thread() is threading.main_thread()
+
+    def start(self) -> None:
+        if self._in_main:
+            self._before = signal.signal(LOST, self._interrupt)
+        self._threads = [
+            threading.Thread(target=work, name=f"lease-{work.__name__}", daemon=True)
+            for work in (self._beat, self._guard)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Give the lease back, if it is still this writer's."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(self.stale_s)
+        if self._in_main:
+            signal.signal(LOST, self._before)
+        with contextlib.suppress(Exception):  # then it goes stale
+            if not self.lost and _read_note(self.fs, self.path).get("token") == self.token:
+                self.fs.rm_file(self.path)
+
+    def error(self) -> UserError:
+        return UserError(
+            f"this run has lost its right to write to {self.path.rpartition('/')[0]}: {self.lost}. "
+            "It stopped, so that no two runs write there; finished stages are kept: when no other "
+            "run is at work there, the same command goes on"
+        )
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self.renew_s):
+            began = time.monotonic()
+            try:
+                note = _read_note(self.fs, self.path)
+                if note.get("token", self.token) != self.token:
+                    self._lose(f"{_who(note)} took it over")
+                    return
+                _write_note(self.fs, self.path, self.token, self.what)
+                self._renewed = began
+            except Exception as error:  # tried again until another run may take it for dead
+                self._fault = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+    def _guard(self) -> None:
+        while not self._stop.wait(self.renew_s / 10):
+            silent_s = time.monotonic() - self._renewed
+            if silent_s > self.stale_s - self.renew_s:
+                self._lose(f"it could not be renewed for {silent_s:.0f} s ({self._fault})")
+                return
+
+    def _lose(self, reason: str) -> None:
+        if self.lost or self._stop.is_set():
+            return
+        self.lost = reason
+        if self._in_main:  # a real signal: it also ends a wait in C, as Ray's
+            signal.pthread_kill(threading.main_thread().ident or 0, LOST)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.lost and not self._told and not self._stop.is_set():
+            self._told = True
+            raise KeyboardInterrupt
 
 
 def _read_note(fs: Any, path: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -78,3 +79,103 @@ def test_a_stale_heartbeat_is_taken_over(tmp_path: Path) -> None:
             time.sleep(0.02)
         assert json.loads(fs.cat_file(path))["beat"] > first, "the lease is renewed"
     assert not fs.exists(path)
+
+
+class Outage:
+    """A file system in memory that can be made to fail, or to hang, when it is written."""
+
+    def __init__(self, path: str) -> None:
+        self.fs, self.path = fsspec.filesystem("memory"), path
+        self.fails, self.hangs_s = False, 0.0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.fs, name)
+
+    def pipe_file(self, path: str, data: bytes) -> None:
+        time.sleep(self.hangs_s)
+        if self.fails:
+            raise RuntimeError("503: slow down")
+        self.fs.pipe_file(path, data)
+
+    def note(self) -> dict[str, object]:
+        return dict(json.loads(self.fs.cat_file(self.path)))
+
+
+@pytest.fixture
+def outage(tmp_path: Path) -> Outage:
+    return Outage(f"/{tmp_path.name}/.lease")
+
+
+def test_a_short_outage_does_not_cost_the_lease(outage: Outage) -> None:
+    with heartbeat_lease(outage, outage.path, "us", renew_s=0.05, stale_s=10.0):
+        outage.fails = True
+        time.sleep(0.5)
+        before = outage.note()["beat"]
+        outage.fails = False
+        deadline = time.monotonic() + 5
+        while outage.note()["beat"] == before and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert outage.note()["beat"] != before, "renewed again"
+    assert not outage.exists(outage.path)
+
+
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+def test_a_writer_that_cannot_renew_stops_before_others_may_write(outage: Outage, how: str) -> None:
+    before = signal.getsignal(signal.SIGUSR2)
+    lost = r"lost its right to write to /.*: it could not be renewed for 1 s.*the same command"
+    with (
+        pytest.raises(UserError, match=lost),
+        heartbeat_lease(outage, outage.path, "us", renew_s=0.2, stale_s=1.2),
+    ):
+        outage.fails, outage.hangs_s = how == "fails", 5.0 * (how == "hangs")
+        began = time.monotonic()
+        time.sleep(60)  # as long as a stage
+    assert time.monotonic() - began < 20
+    assert signal.getsignal(signal.SIGUSR2) is before
+
+
+def test_a_writer_whose_lease_was_taken_over_stops(outage: Outage) -> None:
+    theirs = {"what": "their run", "token": "x", "pid": 7, "host": "h", "since": "then"}
+    lost = r"their run \(process 7 on h, since then\) took it over"
+    with (
+        pytest.raises(UserError, match=lost),
+        heartbeat_lease(outage, outage.path, "us", renew_s=0.1),
+    ):
+        outage.fs.pipe_file(outage.path, json.dumps({**theirs, "beat": time.time()}).encode())
+        time.sleep(60)
+    assert outage.note()["token"] == "x", "theirs is left alone"
+
+
+@pytest.mark.dist
+def test_a_wait_for_workers_is_ended_too(outage: Outage, ray_session: None) -> None:
+    import ray
+
+    @ray.remote(num_cpus=1)
+    def train() -> None:
+        time.sleep(40)
+
+    began = time.monotonic()
+    with (
+        pytest.raises(UserError, match="could not be renewed"),
+        heartbeat_lease(outage, outage.path, "us", renew_s=0.2, stale_s=1.0),
+    ):
+        outage.fails = True
+        ray.get(train.remote())
+    assert time.monotonic() - began < 30
+
+
+def test_outside_the_main_thread_it_is_told_at_the_end(outage: Outage) -> None:
+    told: list[str] = []
+
+    def work() -> None:
+        try:
+            with heartbeat_lease(outage, outage.path, "us", renew_s=0.1, stale_s=0.5):
+                outage.fails = True
+                time.sleep(1.5)
+        except UserError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(30)
+    assert len(told) == 1 and "503: slow down" in told[0]
