@@ -2,13 +2,15 @@
 
 Counts the tree of processes below this one, Ray's included when it was started here. On a cluster
 that was joined, the tree is only the driver, so what the cluster holds is counted for the time it
-was held. Energy comes from the processor's own counter (RAPL) where that is readable, else from
-CPU-seconds and watts per core.
+was held. The processor's energy comes from its own counter (RAPL) where that is readable, else from
+CPU-seconds and watts per core; a GPU's always from the time it was held.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import sys
 import threading
 import time
@@ -22,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cluster import session
 
 RAPL = Path("/sys/class/powercap")
+DEVICES = Path("/dev")
 SAMPLE_S = 1.0
 READING_SHARE = 0.02
 """Of the time, for reading memory: the kernel walks every page table of every process, and the
@@ -46,7 +49,9 @@ class Pricing(BaseModel):
 
 @dataclass(frozen=True)
 class Usage:
-    """What a piece of work took. `energy_source` is "RAPL" or "estimate"."""
+    """What a piece of work took. `energy_source` is "RAPL" if all of the energy was measured, "RAPL
+    and estimate" if GPUs were held beside, else "estimate".
+    """
 
     seconds: float
     cpu_seconds: float
@@ -97,23 +102,23 @@ class Meter:
         cpu_seconds = sum(
             seconds - self._before.get(process, 0.0) for process, seconds in self._cpu.items()
         )
-        cpus, gpus = held_resources()
+        cpus, gpu_count = held_resources()
         hours = self.seconds / 3600
         price = self.pricing
         joined = _joined_cluster()
         busy = cpus * self.seconds if joined else cpu_seconds
-        joules = busy * price.watts_per_core + gpus * self.seconds * price.watts_per_gpu
-        source = "estimate"
+        joules, source = busy * price.watts_per_core, "estimate"
         if self._joules is not None and self._joules_after is not None and not joined:
             measured = self._joules_after - self._joules
             if measured > 0:
-                joules, source = measured, "RAPL"
+                joules, source = measured, "RAPL and estimate" if gpu_count else "RAPL"
+        joules += gpu_count * self.seconds * price.watts_per_gpu
         return Usage(
             seconds=round(self.seconds, 2),
             cpu_seconds=round(busy, 2),
             peak_pss_bytes=self._peak,
             currency=price.currency,
-            cost=round(hours * (cpus * price.cpu_core_hour + gpus * price.gpu_hour), 6),
+            cost=round(hours * (cpus * price.cpu_core_hour + gpu_count * price.gpu_hour), 6),
             energy_kwh=round(joules / 3.6e6, 8),
             energy_source=source,
         )
@@ -132,13 +137,25 @@ class Meter:
 
 
 def held_resources() -> tuple[float, float]:
-    """Cores and GPUs that this run holds: the joined cluster's, or this machine's cores."""
+    """Cores and GPUs that this run holds: the joined cluster's, or this machine's."""
     if _joined_cluster():
         import ray
 
         there = ray.cluster_resources()
         return float(there.get("CPU", 0.0)), float(there.get("GPU", 0.0))
-    return float(session.cores()), 0.0
+    return float(session.cores()), float(gpus())
+
+
+def gpus() -> int:
+    """GPUs of this machine that this process may use."""
+    there = sum(bool(re.fullmatch(r"nvidia\d+", file.name)) for file in DEVICES.glob("nvidia*"))
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if seen is None:
+        return there
+    named = [name.strip() for name in seen.split(",")]
+    if "-1" in named:  # what comes behind it is not seen either
+        named = named[: named.index("-1")]
+    return min(there, sum(map(bool, named)))
 
 
 def _joined_cluster() -> bool:
