@@ -76,6 +76,7 @@ class Watch:
         self._beats = 0
         self._doing, self._long = Activity("starting"), False
         self._took: dict[Activity, list[float]] = {}
+        self._longest = 0.0
         self._last = time.monotonic()
         self._thread_id = threading.get_ident()
 
@@ -93,6 +94,7 @@ class Watch:
                 took.append(now - self._last)
             else:
                 took[1] = max(took[1], now - self._last)
+            self._longest = max(self._longest, *took[1:], 0.0)
         self._beats += 1
         self._thread_id = threading.get_ident()
         self._last, self._doing, self._long = now, Activity(doing, shape), long
@@ -102,11 +104,13 @@ class Watch:
 
         What an activity took the first time says little about the second, since it may have
         compiled, yet it may be slow by nature; so the first time is held against the second alone.
+        Where other things have long pauses, so may this one: all share a machine and a store.
         """
         took = self._took.get(self._doing, ())
         if self._long or not took:
             return max(self.start_s, self.hang_s)
-        return max(self.hang_s, min(self.start_s, GAP_FACTOR * took[-1]))
+        own = min(self.start_s, GAP_FACTOR * took[-1])
+        return max(self.hang_s, own, GAP_FACTOR * self._longest)
 
     def __enter__(self) -> Watch:
         self.board.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -29,7 +29,7 @@ class Run(Protocol):
 
     def tensors(self, batch: TokenBatch) -> Rows: ...
 
-    def beat(self, doing: str) -> None: ...
+    def beat(self, doing: str, *, shape: Hashable = None) -> None: ...
 
 
 def heldout_losses(run: Run, sources: Mapping[str, HeldoutText]) -> dict[str, float]:
@@ -80,7 +80,7 @@ def _summed_loss(run: Run, text: HeldoutText, tokens: int) -> tuple[float, float
         first = begin + mesh.data_rank * count
         batch = text.read([min(first + i, windows - 1) for i in range(count)], length)
         batch.labels[max(0, windows - first) :] = IGNORED_LABEL
-        run.beat("measuring the held-out loss")
+        run.beat("measuring the held-out loss", shape=(count, length))
         rows = run.tensors(batch)
         loss += run.passes.loss(rows)
         predicted += run.passes.predicted(rows)
@@ -99,8 +99,9 @@ def losses_by_source(
     for number, name in enumerate(names):
         nats, predicted = 0.0, 0.0
         for begin in range(0, share, size):
-            run.beat("measuring the loss by source")
-            rows = run.tensors(_rows_of(batch, row_sources == number, begin, begin + size))
+            part = _rows_of(batch, row_sources == number, begin, begin + size)
+            run.beat("measuring the loss by source", shape=part.input_ids.shape)
+            rows = run.tensors(part)
             nats += run.passes.loss(rows)
             predicted += run.passes.predicted(rows)
         nats, predicted = sum_over_ranks(nats), sum_over_ranks(predicted)

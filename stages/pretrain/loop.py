@@ -8,6 +8,7 @@ happened.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from pathlib import Path
@@ -59,7 +60,9 @@ def train(job: dict[str, Any]) -> None:
             rows = worker.tensors(batch)
             own_predicted = worker.passes.predicted(rows)
             predicted = SumOverRanks(own_predicted)
-            own_loss = worker.passes.gradients(rows, predicted, lambda: worker.working("forward"))
+            own_loss = worker.passes.gradients(
+                rows, predicted, functools.partial(worker.working, "forward")
+            )
             seen = worker.share(rows, own_loss, own_predicted)
             worker.judge(seen)
             worker.beat("the optimizer's step")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,7 +40,7 @@ class Run(Protocol):
 
     def tensors(self, batch: TokenBatch) -> Rows: ...
 
-    def beat(self, doing: str) -> None: ...
+    def beat(self, doing: str, *, shape: Hashable = None) -> None: ...
 
 
 def encoded_tasks(config: Config, tokenizer: Path, seed: int) -> dict[str, list[Question]]:
@@ -118,7 +118,7 @@ def _nats(run: Run, questions: Sequence[Question]) -> torch.Tensor:
     width = _width(run, questions)
     nats_qc = torch.zeros(len(questions), most, dtype=torch.float64)
     for begin in range(0, len(questions), run.mesh.data):
-        run.beat("asking questions")
+        run.beat("asking questions", shape=width)
         number = begin + run.mesh.data_rank
         question = questions[min(number, len(questions) - 1)]
         for choice in range(most):

@@ -6,7 +6,7 @@ Made anew, or taken up from the newest checkpoint; `stages.pretrain.loop` says i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,16 +148,18 @@ class Worker:
         waiting = self.step // every > self.saved // every
         return self.step in self.milestones or (waiting and not self.guard.refused)
 
-    def beat(self, doing: str, long: bool = False) -> None:
-        self._watch.beat(doing, long)
+    def beat(self, doing: str, long: bool = False, shape: Hashable = None) -> None:
+        self._watch.beat(doing, long, shape)
 
     @contextlib.contextmanager
-    def working(self, doing: str) -> Iterator[None]:
-        """Time spent inside is this rank's own, whatever the others do."""
-        self.beat(doing)
+    def working(self, doing: str, shape: Hashable = None) -> Iterator[None]:
+        """Time spent inside is this rank's own, whatever the others do; for a new `shape` it may
+        have to compile.
+        """
+        self.beat(doing, shape=shape)
         with self.clock.running():
             yield
-        self.beat(f"what follows {doing}")
+        self.beat(f"what follows {doing}", shape=shape)
 
     def batch(self) -> TokenBatch:
         """This rank's rows of the step's batch, which is another one after data was skipped."""

@@ -7,7 +7,7 @@ DeepSpeed divides gradients by accumulation and by data groups, so both are mult
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -19,7 +19,8 @@ from model.moe import uncounted
 from stages.tune.decoder import Rows
 from stages.tune.mesh import Mesh, SumOverRanks
 
-Working = Callable[[], AbstractContextManager[None]]
+Working = Callable[[Hashable], AbstractContextManager[Any]]
+"""Entered around what a rank does by itself, given the shape of the rows that it does it to."""
 
 
 class Passes(Protocol):
@@ -68,7 +69,7 @@ class _PlainPasses:
             empty = not len(piece[0])  # all ranks take as many passes
             counting = uncounted(self.engine.module) if empty else contextlib.nullcontext()
             with counting:
-                with working():
+                with working(rows[0].shape if empty else piece[0].shape):
                     loss_sum = self._forward(_unpredicted(rows) if empty else piece, self.engine)
                 if scale is None:  # asked for no sooner: the ranks' count comes meanwhile
                     scale = (self.divisor / predicted.tensor()).to(loss_sum.dtype)
@@ -113,7 +114,7 @@ class _PipelinePasses:
 
     def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*inputs: Any) -> Any:
-            with self.working():
+            with self.working(self.shape):
                 return function(*inputs)
 
         return call

@@ -44,12 +44,12 @@ def die(job: dict[str, Any], victim: int, step: int, beats: int) -> None:
     seen = 0
     beat = Worker.beat
 
-    def counted(worker: Worker, doing: str, long: bool = False) -> None:
+    def counted(worker: Worker, doing: str, **more: Any) -> None:
         nonlocal seen
         seen += worker.step == step
         if worker.rank == victim and seen == beats:
             os.kill(os.getpid(), signal.SIGKILL)
-        beat(worker, doing, long)
+        beat(worker, doing, **more)
 
     Worker.beat = counted  # type: ignore[method-assign]
     loop.train(job)
@@ -59,8 +59,8 @@ def hang(job: dict[str, Any], victim: int, step: int) -> None:
     """Train; one rank stops working before a step, for ever."""
     beat = Worker.beat
 
-    def stuck(worker: Worker, doing: str, long: bool = False) -> None:
-        beat(worker, doing, long)
+    def stuck(worker: Worker, doing: str, **more: Any) -> None:
+        beat(worker, doing, **more)
         if worker.rank == victim and worker.step == step:
             (worker.scratch / HANG_BEGAN).write_text(str(time.time()))
             time.sleep(1e6)
@@ -73,8 +73,8 @@ def spin(job: dict[str, Any], step: int) -> None:
     """Train; from a step on the GPU is busy for hours with nothing."""
     beat = Worker.beat
 
-    def busy(worker: Worker, doing: str, long: bool = False) -> None:
-        beat(worker, doing, long)
+    def busy(worker: Worker, doing: str, **more: Any) -> None:
+        beat(worker, doing, **more)
         if worker.step == step and doing == "forward":
             torch.cuda._sleep(1 << 45)
 
