@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +22,9 @@ class Outer(BaseModel):
     inner: Inner = Inner()
     parts: list[Inner] = Field(default=[], max_length=1)
     by_name: dict[str, Inner] = {}
+    by_word: dict[Literal["left", "right"], int] = {}
+    workers: int | tuple[int, int] = 1
+    names: str | list[str] = ""
 
 
 def test_what_fits_is_typed() -> None:
@@ -38,12 +41,49 @@ def test_what_fits_is_typed() -> None:
         ({"name": "a", "parts": [{"row": 2}]}, r"here\.parts\.0\.row: .* did you mean 'rows'\?"),
         ({"name": "a", "parts": [{}, {}]}, r"here\.parts: found .*, expected to have at most 1"),
         ({"name": "a", "by_name": {7: {}}}, r"here\.by_name\.7: found 7 as a key, expected text"),
-        ([], r"found \[\], expected a valid dictionary"),
+        (
+            {"name": "a", "by_word": {"up": 1}},
+            r"^here\.by_word\.up: found 'up', expected 'left' or",
+        ),
+        (
+            [],
+            r"^here: found \[\], expected a mapping of name, inner, parts, by_name, by_word, wo.*\.$",
+        ),
+        ({"name": "a", "inner": "x"}, r"^here\.inner: found 'x', expected a mapping of rows$"),
+        ({"name": "a", "by_name": 3}, r"^here\.by_name: found 3, expected a mapping$"),
     ],
 )
 def test_what_does_not_fit_is_said(tree: Any, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         checked(Outer, tree, "here.")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("workers", "two", "found 'two', expected a valid integer or a list [int, int]"),
+        ("workers", [1, 2, 3], "found [1, 2, 3], expected to have at most 2 items, not 3"),
+        ("workers", 1e30, "found 1e+30, expected a smaller number or a list [int, int]"),
+        ("names", 5, "found 5, expected a valid string or a valid list"),
+        ("names", {"a": 1}, "found {'a': 1}, expected a valid string or a valid list"),
+    ],
+)
+def test_a_choice_of_kinds_is_one_sentence(key: str, value: Any, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        checked(Outer, {"name": "a", key: value}, "here.")
+    assert str(caught.value) == f"here.{key}: {sentence}"
+
+
+def test_of_a_choice_the_one_that_went_further_speaks() -> None:
+    with pytest.raises(UserError) as caught:
+        checked(Outer, {"name": "a", "workers": [1, "two"]}, "")
+    assert str(caught.value) == "workers.1: found 'two', expected a valid integer"
+
+
+def test_a_number_too_large_for_an_integer() -> None:
+    with pytest.raises(UserError) as caught:
+        checked(Outer, {"name": "a", "inner": {"rows": 1e30}}, "")
+    assert str(caught.value) == "inner.rows: found 1e+30, expected a smaller number"
 
 
 def test_every_fault_has_a_line_of_its_own() -> None:
