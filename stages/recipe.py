@@ -30,6 +30,16 @@ RECIPES = Path(__file__).parent / "recipes"
 SERVED = ("checkpoint", "quantized")
 """The kinds of artifact that an endpoint serves."""
 MAX_NAME = 64
+DIALLED = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "tie_word_embeddings",
+)
+"""What a model's `depth` decides (`ModelConfig.from_depth`)."""
 
 
 class Serve(BaseModel):
@@ -226,12 +236,27 @@ def _step(name: str, tree: Mapping[str, Any]) -> Step:
         raise UserError(f"stages.{name}.stage: {error}") from None
     rest = {key: value for key, value in tree.items() if key != "stage"}
     config = checked(stage.config, rest, f"stages.{name}.")
+    _check_dial(name, config)
     parents = {}
     for field in stage.config.model_fields:
         if role_of(stage.config, field) == "parent":
             value = getattr(config, field)
             parents[field] = [] if value is None else [value] if isinstance(value, str) else value
     return Step(name, stage, config, parents)
+
+
+def _check_dial(name: str, config: StageConfig) -> None:
+    """A model's depth beside every size that would follow from it, as where a recipe extends one
+    that gives them all: it would change nothing.
+    """
+    shape = getattr(config, "model", None)
+    depth = getattr(shape, "depth", None)
+    if depth is not None and all(getattr(shape, size) is not None for size in DIALLED):
+        raise UserError(
+            f"stages.{name}.model.depth: found {depth} beside every size that it decides "
+            f"({', '.join(DIALLED)}), where it changes nothing; expected one or the other: change "
+            "the sizes, or set them to null"
+        )
 
 
 def _check_parents(step: Step, steps: Mapping[str, Step]) -> None:

@@ -47,7 +47,7 @@ def test_what_fits_is_typed() -> None:
         ),
         (
             [],
-            r"^here: found \[\], expected a mapping of name, inner, parts, by_name, by_word, wo.*\.$",
+            r"^here: found \[\], expected a mapping of name, inner, parts, by_name, .*\.\.\.$",
         ),
         ({"name": "a", "inner": "x"}, r"^here\.inner: found 'x', expected a mapping of rows$"),
         ({"name": "a", "by_name": 3}, r"^here\.by_name: found 3, expected a mapping$"),

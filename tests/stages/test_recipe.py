@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from cluster.errors import UserError
-from stages.recipe import builtin_recipes, load_recipe
+from model.config import ModelConfig
+from stages.recipe import DIALLED, builtin_recipes, load_recipe
 from tests import toy_stages
 
 GOOD: dict[str, Any] = {
@@ -176,6 +177,35 @@ def test_a_bad_recipe_is_a_clear_sentence(
 def test_a_bad_setting_is_a_clear_sentence(tmp_path: Path, setting: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         load_recipe(write_recipe(tmp_path, {**GOOD, "seed": 1}), [setting])
+
+
+def test_a_depth_that_would_change_nothing_is_refused() -> None:
+    """7b gives every size that the dial decides; beside some of them it still counts."""
+    with pytest.raises(UserError, match=r"base\.model\.depth: found 8 beside every size .*null"):
+        load_recipe("7b", ["stages.base.model.depth=8"])
+    load_recipe("7b", ["stages.base.model.depth=8", "stages.base.model.hidden_size=null"])
+    load_recipe("small", ["stages.base.model.intermediate_size=512"])
+
+
+def test_depth_decides_what_it_is_said_to() -> None:
+    shallow, deep = (set(ModelConfig.from_depth(n, 512).model_dump().items()) for n in (2, 40))
+    changed = {name for name, _ in shallow ^ deep}
+    assert changed | {"head_dim", "tie_word_embeddings"} == set(DIALLED)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "stages.base.stepps=1", "stages.base.model.depht=8", "stages.base.parallel.worker=2",
+        "stages.base.guards.x=1", "stages.base.metrics.x=1",
+        "stages.corpus.sources.0.x=1", "stages.corpus.x=1", "stages.chat.lora.rnk=1",
+        "stages.reasoner.x=1", "stages.int8.x=1", "hardware.x=1", "pricing.x=1", "serve.x=1",
+        "x=1", "model.depth=8", "stage.base.steps=1",
+    ],
+)  # fmt: skip
+def test_a_key_that_nothing_reads_is_refused(setting: str) -> None:
+    with pytest.raises(UserError, match="there is no key"):
+        load_recipe("small", [setting])
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
