@@ -6,6 +6,7 @@ folder's `model`; this side turns it into the artifact's files.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from typing import Any, Literal
@@ -20,6 +21,8 @@ from stages.tune.parallel import Parallel
 from stages.tune.precision import Precision
 
 MODEL = "model"
+SHOWN = 4
+"""Sizes of a group that a sentence names."""
 
 
 class LoRA(StageConfig):
@@ -65,12 +68,26 @@ class FineTuning(StageConfig):
                 "parallel.compiled is for pretraining; stages that train through TRL run "
                 "transformers' layers as they stand: leave it out"
             )
-        if self.batch_rows % self.parallel.bounds[1]:
-            raise ValueError(
-                f"batch_rows is {self.batch_rows}, not a multiple of the {self.parallel.bounds[1]} "
-                "workers of parallel"
-            )
+        self._check_shares()
         return self
+
+    def _check_shares(self) -> None:
+        """Every size that the group may have must divide a step's rows: each takes as many."""
+        least, most = self.parallel.bounds
+        uneven = [size for size in range(least, most + 1) if self.batch_rows % size]
+        if not uneven:
+            return
+        if least == most:
+            raise ValueError(
+                f"batch_rows is {self.batch_rows}, not a multiple of the {most} workers of "
+                "parallel: change one of them"
+            )
+        among = " or ".join(map(str, uneven[:SHOWN])) + (" ..." if len(uneven) > SHOWN else "")
+        raise ValueError(
+            f"batch_rows is {self.batch_rows}, which cannot be shared out evenly among {among} "
+            f"workers, and parallel.workers {[least, most]} may become so many: give one number of "
+            f"workers, or a multiple of {math.lcm(*range(least, most + 1))} rows"
+        )
 
 
 def fine_tune(

@@ -1,8 +1,9 @@
 """What a training run leaves to be read: `log.jsonl`, one object a step, and TensorBoard events;
 `events.jsonl`, what went wrong and what was done about it.
 
-A resumed run continues its own journal: lines after the step it resumes from are cut off first, so
-each step appears once. Events stay, for they happened. Only rank 0 writes.
+A resumed run continues its own journal: lines from the first that it will write again
+(`first_step`) are cut off, so each step appears once. Pretraining numbers a step by those before
+it, TRL's loops by those that are done with it. Events stay, for they happened. Only rank 0 writes.
 """
 
 from __future__ import annotations

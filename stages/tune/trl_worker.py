@@ -32,6 +32,7 @@ from model.transformer import Transformer
 from stages.tune.examples import Row
 from stages.tune.fine_tuning import MODEL, FineTuning
 from stages.tune.journal import Journal
+from stages.tune.mesh import sum_over_ranks
 from stages.tune.precision import uses_bfloat16
 from stages.tune.transformers_decoder import run_by_our_decoder
 
@@ -47,22 +48,28 @@ class Meter:
     """Counts the tokens a trainer puts through the model, padding included, and what they cost.
 
     `flops_per_token` is forward and backward of the student with every other forward pass that goes
-    with it (reference, teacher); `used_before` is spent before the first step.
+    with it (reference, teacher); `used_before` is spent before the first step. A worker counts its
+    own `tokens`, and `tokens_before` are those of the groups before it, of whatever size: to ask
+    for all of them is a collective, which every rank must take part in.
     """
 
     def __init__(self, flops_per_token: float, budget: float | None = None) -> None:
         self.flops_per_token = flops_per_token
         self.budget = budget
         self.tokens = 0
+        self.tokens_before = 0
         self.used_before = 0.0
 
-    @property
-    def flops(self) -> float:
-        return self.used_before + self.tokens * self.flops_per_token
+    def all_tokens(self) -> int:
+        """Of every rank since the run's first step."""
+        return self.tokens_before + round(sum_over_ranks(self.tokens))
 
-    @property
+    def flops(self, tokens: int) -> float:
+        return self.used_before + tokens * self.flops_per_token
+
     def spent(self) -> bool:
-        return self.budget is not None and self.flops >= self.budget
+        """Whether the budget is used up: all ranks say the same, so that they stop together."""
+        return self.budget is not None and self.flops(self.all_tokens()) >= self.budget
 
 
 def counted(trainer_class: Any, meter: Meter, config: FineTuning) -> Any:
@@ -162,18 +169,19 @@ def train_and_save(trainer: Any, job: dict[str, Any], meter: Meter) -> dict[str,
     """Train from the last complete checkpoint, save the model, give the metrics all stages have."""
     scratch = Path(job["scratch"])
     resume, note = last_complete(scratch / "trl")
-    meter.tokens = note.get("tokens", 0)
-    with Journal(scratch, note.get("step", 0), active=trainer.is_world_process_zero()) as journal:
-        trainer.add_callback(Watch(journal, meter))
+    done, meter.tokens_before = note.get("step", 0), note.get("tokens", 0)
+    # Its lines say how many steps were done, so that of the saved step is kept.
+    with Journal(scratch, done + 1, active=trainer.is_world_process_zero()) as journal:
+        trainer.add_callback(Watch(journal, meter, done))
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if trainer.is_world_process_zero():
         save_model(trainer.accelerator.unwrap_model(trainer.model), job, scratch / MODEL)
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
-    world = trainer.args.world_size
+    tokens = meter.all_tokens()
     return {
         "steps": trainer.state.global_step,
-        "tokens": meter.tokens * world,
-        "flops": meter.used_before + (meter.flops - meter.used_before) * world,
+        "tokens": tokens,
+        "flops": meter.flops(tokens),
         "loss": sum(losses[-5:]) / max(1, len(losses[-5:])),
     }
 
@@ -207,10 +215,10 @@ def save_model(model: Any, job: dict[str, Any], folder: Path) -> None:
 class Watch(TrainerCallback):
     """Journal and progress at each log, a note in each checkpoint, and the end of a budget."""
 
-    def __init__(self, journal: Journal, meter: Meter) -> None:
+    def __init__(self, journal: Journal, meter: Meter, done: int) -> None:
         self.journal = journal
         self.meter = meter
-        self.time, self.step = time.monotonic(), 0
+        self.time, self.step = time.monotonic(), done
 
     def on_log(
         self,
@@ -226,7 +234,7 @@ class Watch(TrainerCallback):
         now = time.monotonic()
         numbers["seconds_per_step"] = (now - self.time) / max(1, state.global_step - self.step)
         self.time, self.step = now, state.global_step
-        numbers["tokens"] = self.meter.tokens
+        numbers["tokens"] = self.meter.all_tokens()
         self.journal.write(state.global_step, **numbers)
         text = f"loss {numbers['loss']:.3f}"
         report({}, state.global_step, state.max_steps, text)
@@ -234,15 +242,15 @@ class Watch(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
     ) -> None:
-        if self.meter.spent:
+        if self.meter.spent():
             control.should_training_stop = True
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
     ) -> None:
+        note = {"step": state.global_step, "tokens": self.meter.all_tokens()}
         if state.is_world_process_zero:
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            note = {"step": state.global_step, "tokens": self.meter.tokens}
             partial = folder / f"{COMPLETE}.partial"
             partial.write_text(json.dumps(note), encoding="utf-8")
             partial.replace(folder / COMPLETE)

@@ -47,6 +47,19 @@ def test_sft_on_two_ranks(inputs: dict[str, Any], context: Context) -> None:
     assert log[-1]["step"] == 3 and log[-1]["loss"] == pytest.approx(metrics["loss"], abs=1e-3)
     assert list((context.out / "tensorboard").iterdir())
     assert told[-1] == (3, 3)
+    assert log[-1]["tokens"] == metrics["tokens"]
+
+
+def test_tokens_are_counted_over_a_change_of_size(inputs: dict[str, Any], context: Context) -> None:
+    """Two steps on two workers, then two on one: all of the four steps' tokens."""
+    fields = {"checkpoint_every": 2}
+    half = run("sft", inputs, context, steps=2, parallel={"workers": 2}, **fields)
+    context = replace(context, out=context.out / "longer")
+    whole = run("sft", inputs, context, steps=4, **fields)
+    assert whole["tokens"] == pytest.approx(2 * half["tokens"], rel=0.2)
+    log = [json.loads(line) for line in (context.out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [2, 4]
+    assert [line["tokens"] for line in log] == [half["tokens"], whole["tokens"]]
 
 
 @pytest.mark.parametrize(

@@ -91,16 +91,19 @@ def test_sft_stops_at_another_stages_compute(parents: dict[str, str], tmp_path: 
     assert half["flops"] == pytest.approx(full["flops"] / 2, rel=0.15)
 
 
-def test_a_cut_sft_run_ends_as_an_undisturbed_one(parents: dict[str, str], tmp_path: Path) -> None:
+def test_a_cut_sft_run_ends_as_an_undisturbed_one(
+    parents: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from stages.align import sft_run
     from stages.tune import trl_worker
 
-    _train(sft_run, parents, tmp_path / "whole")
+    monkeypatch.setattr(trl_worker, "LOG_EVERY", 2)
+    whole = _train(sft_run, parents, tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch:
         log = trl_worker.Watch.on_log
 
         def die(self: Any, args: Any, state: Any, *rest: Any, **more: Any) -> None:
-            if state.global_step == 5:
+            if state.global_step == 6:
                 raise KeyboardInterrupt
             log(self, args, state, *rest, **more)
 
@@ -108,7 +111,11 @@ def test_a_cut_sft_run_ends_as_an_undisturbed_one(parents: dict[str, str], tmp_p
         with pytest.raises(KeyboardInterrupt):
             _train(sft_run, parents, tmp_path / "cut")
     assert trl_worker.last_complete(tmp_path / "cut" / "trl")[1]["step"] == 4
-    _train(sft_run, parents, tmp_path / "cut")
+    cut = _train(sft_run, parents, tmp_path / "cut")
+    assert [line["step"] for line in _log(tmp_path / "cut")] == [2, 4, 6, 8]
+    for fact in ("loss", "tokens"):
+        logs = [[line[fact] for line in _log(tmp_path / name)] for name in ("cut", "whole")]
+        assert logs[0] == logs[1] and cut[fact] == whole[fact]
     ours = pretrained.load(tmp_path / "cut" / "model").state_dict()
     theirs = pretrained.load(tmp_path / "whole" / "model").state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
