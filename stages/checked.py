@@ -16,6 +16,8 @@ Model = TypeVar("Model", bound=BaseModel)
 SHOWN = 80
 """Characters of a value that a sentence shows."""
 SHOWN_KEYS = 6
+END = ".: "
+"""What ends a place, where no key follows."""
 ANOTHER_KIND = ("_type", "_parsing", "_parsing_size")
 """How pydantic's names of faults end where a value is of another kind than its place is for."""
 
@@ -98,10 +100,10 @@ def _sentence(
         return f"{path}: missing; it has no default, so the recipe must give it"
     if first.type == "value_error":
         said = str(first.said["msg"]).removeprefix("Value error, ")
-        return f"{path.rstrip('.')}: {said}"
+        return f"{path.rstrip(END)}: {said}"
     found = repr(first.said["input"])
     found = found if len(found) <= SHOWN else found[: SHOWN - 3] + "..."
-    path = path.rstrip(".")
+    path = path.rstrip(END)
     of_a_key = first.type == "invalid_key" or first.said["loc"][-1:] == ("[key]",)
     if of_a_key and not isinstance(first.said["input"], str):
         return f"{path}: found {found} as a key, expected text: put it in quotes"

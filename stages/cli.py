@@ -60,11 +60,13 @@ def run(
     address: Annotated[str | None, typer.Option(help="A Ray cluster to join.")] = None,
 ) -> None:
     """Run a recipe, or go on where it stopped; what is made already is left alone."""
+    from stages.graph import check_imports
     from stages.pipeline import run_recipe
     from stages.planning import check_shapes
     from stages.summary import show_outcome
 
     loaded, store = _load(recipe, settings)
+    check_imports(loaded, store)
     check_shapes(loaded, store)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop_run)

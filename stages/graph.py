@@ -8,17 +8,21 @@ without duration fields: it names the folder in which a longer run continues a s
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.artifact import canonical_hash, content_id
+from cluster.artifact import ARTIFACTS, Artifact, canonical_hash, content_id, whole
 from cluster.errors import UserError
-from cluster.index import read_index
-from cluster.storage import IMPORTS, Store
+from cluster.index import Index, read_index, read_json
+from cluster.storage import IMPORTS, INDEX, Store
 from stages.recipe import Recipe, Step, check_kind
 from stages.registry import nearest
 from stages.stage import role_of
+
+DESCRIPTIONS = ("config.json", "index.json")
+"""Files of an import that are read before a run: a model's, and a tokenizer's or tokens'."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ def build_graph(recipe: Recipe, store: Store, *, sources_needed: bool = True) ->
     then a note of the graph, and the ids that hang on it are not final.
     """
     notes: list[str] = []
-    imported = {name: entry["id"] for name, entry in read_index(store, IMPORTS).items()}
+    check_imports(recipe, store)
+    imported = {name: entry["id"] for name, entry in read_imports(store).items()}
     nodes: dict[str, Node] = {}
     names: dict[str, str] = {}
     for step in recipe.steps.values():
@@ -140,6 +145,68 @@ def _find(
         )
     check_kind(step, field, name, store.manifest(found).kind)
     return found
+
+
+def read_imports(store: Store) -> Index:
+    """The imported names, with their artifacts' ids and what they were imported from."""
+    try:
+        return read_index(store, IMPORTS)
+    except UserError as error:
+        raise UserError(
+            f"{store.url}/{IMPORTS}/{INDEX} is not what `raylm import` wrote there; remove it, and "
+            "import again what recipes name: raylm import FOLDER --name NAME "
+            f"--store {shlex.quote(store.url)}"
+        ) from error
+
+
+def check_imports(recipe: Recipe, store: Store) -> None:
+    """Refuse an import that a recipe takes and that is lost or unreadable: no run would make it."""
+    imported = read_imports(store)
+    parents = [step.parents.values() for step in recipe.steps.values()]
+    names = dict.fromkeys(name for above in parents for some in above for name in some)
+    for name in names:
+        if name not in recipe.steps and name in imported:
+            _check_import(name, imported, store)
+
+
+def _check_import(name: str, imported: Index, store: Store) -> None:
+    artifact_id = imported[name]["id"]
+    if not store.has(artifact_id):
+        raise UserError(
+            f"{name!r} was imported as {artifact_id}, which is no longer in {store.url}; "
+            f"{_import_again(artifact_id, imported, store)}"
+        )
+    try:
+        store.manifest(artifact_id)
+        for file in DESCRIPTIONS:
+            read_json(store, f"{ARTIFACTS}/{artifact_id}/{file}")
+    except UserError as error:
+        raise UserError(_of_import(error, artifact_id, imported, store)) from error
+
+
+def whole_input(artifact_id: str, store: Store) -> Artifact:
+    """The artifact with all its files; of one that is damaged, what brings it back."""
+    artifact = store.get(artifact_id)
+    try:
+        return whole(artifact)
+    except UserError as error:
+        if artifact.stage != "import":
+            raise
+        said = _of_import(error, artifact_id, read_imports(store), store)
+        raise UserError(said) from error
+
+
+def _of_import(error: UserError, artifact_id: str, imported: Index, store: Store) -> str:
+    """What is wrong with an import, without the advice that holds for what a stage makes."""
+    fault = str(error).partition("; remove ")[0]
+    return f"{fault}; {_import_again(artifact_id, imported, store)}"
+
+
+def _import_again(artifact_id: str, imported: Index, store: Store) -> str:
+    known = [(name, entry) for name, entry in imported.items() if entry["id"] == artifact_id]
+    name, entry = next(iter(known), ("NAME", {}))
+    words = [entry.get("source", "FOLDER"), "--name", name, "--store", store.url]
+    return f"no run makes it again, import it again: raylm import {shlex.join(words)}"
 
 
 def _as_json(value: Any) -> Any:

@@ -10,12 +10,17 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from cluster.artifact import Artifact, canonical_hash, content_id, file_sha256, files_of
+from pydantic import ValidationError
+
+from cluster.artifact import Artifact, canonical_hash, content_id, file_sha256, files_of, verify
 from cluster.errors import UserError
-from cluster.index import read_index, write_index
+from cluster.index import write_index
 from cluster.storage import IMPORTS, Store
 from model.config import ModelConfig
+from stages.checked import sentences
+from stages.graph import read_imports
 from stages.pipeline import code_version
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -32,6 +37,7 @@ def import_artifact(store: Store, source: Path, name: str) -> Artifact:
     if "/" in name or not name:
         raise UserError(f"name: found {name!r}, expected a word without '/'")
     with store.lease(f"raylm import {name}"):
+        index = read_imports(store)
         folder = store.work / f"import-{name}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -54,10 +60,23 @@ def import_artifact(store: Store, source: Path, name: str) -> Artifact:
             "cost": 0.0,
             "energy_kwh": 0.0,
         }
+        _drop_damaged(store, str(fields["id"]))
         artifact = store.put(folder, fields)
-        index = read_index(store, IMPORTS)
-        write_index(store, IMPORTS, {**index, name: {"id": artifact.id, "stage": artifact.stage}})
+        entry = {"id": artifact.id, "stage": artifact.stage, "source": str(source.absolute())}
+        write_index(store, IMPORTS, {**index, name: entry})
     return artifact
+
+
+def _drop_damaged(store: Store, artifact_id: str) -> None:
+    """Make room for what is brought in again: the store keeps what it has under an id."""
+    if not store.has(artifact_id):
+        return
+    try:
+        whole = not verify(store.get(artifact_id))
+    except UserError:  # its manifest cannot be read
+        whole = False
+    if not whole:
+        store.remove(artifact_id)
 
 
 def _copy(source: Path, folder: Path) -> str:
@@ -98,14 +117,28 @@ def _copy_model(source: Path, folder: Path) -> str:
         config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{source / 'config.json'} is not a model's JSON: {error}") from error
-    try:
-        ModelConfig.from_hugging_face(config)
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{source}: {error}") from error
+    _check_config(source / "config.json", config)
     _check_weights(source, weights)
     keep = {*TOKENIZER_FILES, *MODEL_FILES, *weights, WEIGHTS_INDEX}
     _take(source, folder, lambda name: name in keep)
     return "checkpoint"
+
+
+def _check_config(path: Path, config: Any) -> None:
+    """Refuse a shape that our decoder has not, and values that are no sizes."""
+    if not isinstance(config, dict):
+        raise UserError(f"{path} holds {type(config).__name__}, expected a model's JSON object")
+    for name, field in ModelConfig.model_fields.items():
+        value = config.get(name)
+        if field.annotation is int and value is not None and type(value) is not int:
+            raise UserError(f"{path}: {name}: found {value!r}, expected a whole number")
+    try:
+        ModelConfig.from_hugging_face(config)
+    except ValidationError as error:
+        said = sentences(ModelConfig, error, config, f"{path}: ")
+        raise UserError("\n".join(said)) from error
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _check_weights(source: Path, weights: Sequence[str]) -> None:

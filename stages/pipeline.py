@@ -24,14 +24,14 @@ from typing import Any
 from rich.console import Console
 
 from cluster import session
-from cluster.artifact import Artifact, Manifest, timestamp, whole
+from cluster.artifact import Artifact, Manifest, timestamp
 from cluster.errors import UserError, disk_is_full, root_cause, user_error_in
 from cluster.index import read_index, write_index
 from cluster.meter import Meter, Usage
 from cluster.progress import Board, duration
 from cluster.shared_folder import check_shared
 from cluster.storage import Store
-from stages.graph import Graph, Node, build_graph, chosen
+from stages.graph import Graph, Node, build_graph, chosen, whole_input
 from stages.recipe import Recipe
 from stages.stage import Context
 
@@ -144,7 +144,7 @@ def _input(node: Node, name: str, store: Store, graph: Graph) -> Artifact | list
                 f"{name} needs {above!r} ({parent}), which has not been made yet; "
                 f"run it first: --until {node.name} makes all that is missing"
             )
-        artifacts.append(whole(store.get(parent)))
+        artifacts.append(whole_input(parent, store))
     if isinstance(getattr(node.step.config, name), str):
         return artifacts[0]
     return artifacts or ([] if getattr(node.step.config, name) is not None else None)

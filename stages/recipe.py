@@ -31,14 +31,9 @@ SERVED = ("checkpoint", "quantized")
 """The kinds of artifact that an endpoint serves."""
 MAX_NAME = 64
 DIALLED = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "tie_word_embeddings",
-)
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "tie_word_embeddings",
+)  # fmt: skip
 """What a model's `depth` decides (`ModelConfig.from_depth`)."""
 
 

@@ -9,10 +9,12 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.stages.test_importing import LLAMA, folder
 from tests.stages.test_recipe import GOOD, changed, write_recipe
 
 ROOT = Path(__file__).parent.parent.parent
@@ -151,6 +153,49 @@ def test_imports_become_parents(tmp_path: Path) -> None:
     (tmp_path / "model" / "config.json").write_text("{}")
     done = raylm(tmp_path, "import", "model", "--name", "m")
     assert done.returncode == 2 and "pickled weights" in done.stderr
+
+
+def _cut_weights(artifact: Path) -> None:
+    (artifact / "model.safetensors").write_bytes(b"")
+
+
+def _spoil_config(artifact: Path) -> None:
+    (artifact / "config.json").write_text("{")
+
+
+def _spoil_manifest(artifact: Path) -> None:
+    (artifact / "manifest.json").write_text("{")
+
+
+@pytest.mark.parametrize("damage", [_cut_weights, _spoil_config, _spoil_manifest, shutil.rmtree])
+def test_an_import_that_is_damaged_or_lost_is_imported_again_as_told(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """No stage makes it: the command that the sentence ends with mends it."""
+    folder(tmp_path / "a llama", LLAMA)
+    toy = write_recipe(tmp_path, changed(base={**GOOD["stages"]["base"], "model": "same"}))
+    assert raylm(tmp_path, "import", "a llama", "--name", "same").returncode == 0
+    (artifact,) = (tmp_path / "runs" / "artifacts").iterdir()
+    damage(artifact)
+    done = raylm(tmp_path, "run", toy)
+    assert done.returncode == 2 and "remove" not in done.stderr and "anew" not in done.stderr
+    _, told, command = done.stderr.strip().partition("import it again: raylm ")
+    assert told, done.stderr
+    if damage is not _cut_weights:  # which is found when it is used; what describes it, at once
+        assert raylm(tmp_path, "plan", toy).stderr == done.stderr
+        assert not (tmp_path / "runs" / "toy").exists()
+    assert raylm(tmp_path, *shlex.split(command)).returncode == 0
+    assert raylm(tmp_path, "run", toy).returncode == 0
+
+
+def test_a_damaged_list_of_imports_is_said(tmp_path: Path, toy: str) -> None:
+    (tmp_path / "runs" / "imports").mkdir(parents=True)
+    (tmp_path / "runs" / "imports" / "index.json").write_text("[]")
+    for command in (["run", toy], ["plan", toy], ["import", "toy.yaml", "--name", "x"]):
+        done = raylm(tmp_path, *command)
+        assert done.returncode == 2 and "next run" not in done.stderr
+        if command[0] != "import":
+            assert "remove it, and import again what recipes name: raylm import" in done.stderr
 
 
 def test_what_to_do_next_is_a_command_that_works(tmp_path: Path, toy: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.artifact import verify
 from cluster.errors import UserError
 from cluster.storage import LocalStore
 from model.pretrained import read_config
@@ -38,6 +39,46 @@ def test_another_kind_of_model_is_named(tmp_path: Path) -> None:
     source = folder(tmp_path / "bert", {"model_type": "bert", "architectures": ["BertModel"]})
     with pytest.raises(UserError, match="bert"):
         import_artifact(LocalStore(tmp_path / "store"), source, "start")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"hidden_size": "abc"}, "config.json: hidden_size: found 'abc', expected a whole number"),
+        ({"head_dim": 7.5}, "config.json: head_dim: found 7.5, expected a whole number"),
+        ({"hidden_size": -4}, "config.json: hidden_size: found -4, expected greater than 0"),
+        ({"rope_theta": "far"}, "config.json: rope_theta: found 'far', expected a valid number"),
+        ({"num_key_value_heads": 3}, "config.json: num_key_value_heads is 3; it must divide"),
+    ],
+)
+def test_a_size_that_is_none_is_named_in_one_sentence(
+    tmp_path: Path, change: dict[str, object], sentence: str
+) -> None:
+    source = folder(tmp_path / "llama", LLAMA | change)
+    with pytest.raises(UserError) as caught:
+        import_artifact(LocalStore(tmp_path / "store"), source, "start")
+    said = str(caught.value)
+    assert sentence in said and "\n" not in said and "pydantic" not in said
+
+
+def test_a_configuration_that_is_no_object_is_named(tmp_path: Path) -> None:
+    source = folder(tmp_path / "llama", LLAMA)
+    (source / "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r"config\.json holds list, expected a model's JSON object"):
+        import_artifact(LocalStore(tmp_path / "store"), source, "start")
+
+
+def test_importing_again_mends_what_is_damaged(tmp_path: Path) -> None:
+    store, source = LocalStore(tmp_path / "store"), folder(tmp_path / "llama", LLAMA)
+    first = import_artifact(store, source, "start")
+    weights = first.path / "model.safetensors"
+    for damage in (b"", b"\x02\x00\x00\x00\x00\x00\x00\x00[]"):
+        weights.write_bytes(damage)
+        assert import_artifact(store, source, "start").id == first.id
+        assert weights.read_bytes() == (source / "model.safetensors").read_bytes()
+    (first.path / "manifest.json").write_text("{")
+    import_artifact(store, source, "start")
+    assert not verify(store.get(first.id))
 
 
 def test_pickled_lost_and_broken_weights_are_refused(tmp_path: Path) -> None:
