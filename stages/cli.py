@@ -96,10 +96,10 @@ def show(
 ) -> None:
     """Show an artifact's manifest and its lineage."""
     from cluster.index import find_artifact
-    from cluster.storage import open_store
+    from stages.opening import open_reachable
     from stages.summary import show_artifact
 
-    opened = open_store(store)
+    opened = open_reachable(store)
     show_artifact(console, opened, find_artifact(opened, artifact))
 
 
@@ -113,11 +113,11 @@ def trace(
 ) -> None:
     """Say where a token of a training batch came from: document, archive, offset, steps passed."""
     from cluster.index import find_artifact
-    from cluster.storage import open_store
+    from stages.opening import open_reachable
     from stages.summary import show_trace
     from stages.trace import Tracer
 
-    opened = open_store(store)
+    opened = open_reachable(store)
     tracer = Tracer(opened, opened.get(find_artifact(opened, run)))
     show_trace(console, tracer.trace(step, row, position))
 
@@ -181,10 +181,10 @@ def import_(
     store: StoreUrl = "runs",
 ) -> None:
     """Bring a model, tokenizer, JSONL or tokens made elsewhere into the store."""
-    from cluster.storage import open_store
     from stages.importing import import_artifact
+    from stages.opening import open_reachable
 
-    artifact = import_artifact(open_store(store), source, name)
+    artifact = import_artifact(open_reachable(store), source, name)
     console.print(f"{name} is {artifact.id}, at {artifact.path}", soft_wrap=True)
     console.print(f"use it in a recipe as the parent {name!r}", highlight=False)
 
@@ -195,10 +195,10 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Remove artifacts that no run names or needs, and scratch of trajectories no longer used."""
-    from cluster.storage import open_store
+    from stages.opening import open_reachable
     from stages.sweep import sweep
 
-    freed = sweep(open_store(store), dry_run=dry_run)
+    freed = sweep(open_reachable(store), dry_run=dry_run)
     verb = "would remove" if dry_run else "removed"
     for line in freed.lines:
         console.print(f"{verb} {line}", soft_wrap=True, highlight=False)
@@ -283,11 +283,11 @@ def verify(
 
 
 def _load(name: str, settings: list[str] | None) -> tuple[Recipe, Store]:
-    from cluster.storage import open_store
+    from stages.opening import open_reachable
     from stages.recipe import load_recipe
 
     recipe = load_recipe(name, settings or ())
-    return recipe, open_store(recipe.file.store)
+    return recipe, open_reachable(recipe.file.store)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -316,6 +316,7 @@ def main() -> None:
 def _explain(error: Exception) -> int:
     """Print what went wrong in a sentence; the exit code."""
     from cluster.errors import disk_is_full
+    from stages.opening import unreachable
     from stages.pipeline import StageFailure
 
     if isinstance(error, UserError):
@@ -327,6 +328,9 @@ def _explain(error: Exception) -> int:
     if disk_is_full(error):
         errors.print(f"error: the disk is full: {error}; free some space, then run it again")
         return 1
+    if (sentence := unreachable(error)) is not None:
+        errors.print(f"error: {sentence}")
+        return 2
     errors.print(
         f"error: {type(error).__name__}: {error}\n"
         "This is a fault of the program, not of what you gave it; --debug shows the traceback"
