@@ -63,13 +63,15 @@ def run(
     from stages.graph import check_imports
     from stages.pipeline import run_recipe
     from stages.planning import check_shapes
+    from stages.signals import STOPPING, keep_handlers
     from stages.summary import show_outcome
 
     loaded, store = _load(recipe, settings)
     check_imports(loaded, store)
     check_shapes(loaded, store)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         signal.signal(number, _stop_run)
+    keep_handlers()
     try:
         outcome = run_recipe(loaded, store, console, until=until, only=only or (), address=address)
     except KeyboardInterrupt:

@@ -33,6 +33,7 @@ from cluster.shared_folder import check_shared
 from cluster.storage import Store
 from stages.graph import Graph, Node, build_graph, chosen, whole_input
 from stages.recipe import Recipe
+from stages.signals import keep_handlers
 from stages.stage import Context
 
 REPORT_FILES = ("report.html", "report.json")
@@ -130,6 +131,7 @@ def _run_node(
 def _join(cpus: int | None, address: str | None, work: Path) -> None:
     """Start or join the run's Ray session, whose nodes must all see the folder of its work."""
     session.connect(cpus, address)
+    keep_handlers()
     if not session.started_here():
         check_shared(work)
 
