@@ -368,3 +368,7 @@ def test_readmes_own_kustomization_is_valid(tmp_path: Path, schemas: validate.Sc
         for container in spec["containers"] + spec.get("initContainers", []):
             assert container["image"] == "REGISTRY/raylm:0.1.0"
     assert find(documents, "RayJob")["spec"]["entrypoint"].startswith("raylm run ")
+    assert find(documents, "RayCluster")["spec"]["workerGroupSpecs"][1]["maxReplicas"] == 64
+    (policy,) = [d for d in documents if d["metadata"]["name"] == "ray"]
+    ports = [to["port"] for rule in policy["spec"]["egress"] for to in rule.get("ports", ())]
+    assert {443, 6443, 9000} <= set(ports)

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from cluster.meter import Pricing
 from stages.cli import app
+from stages.hardware import Hardware
 from stages.recipe import load_recipe
 from stages.yaml_tree import parse
 
@@ -46,6 +48,14 @@ def test_stages(text: str, tmp_path: Path) -> None:
     (tmp_path / "more.yaml").write_text(f"name: more\nextends: web.yaml\nstages:\n{newer}{own}")
     config = load_recipe(str(tmp_path / "more.yaml")).steps["base"].config.model_dump()
     assert set(parse(text)["base"]) - {"stage", "train_tokens"} <= set(config)
+
+
+def test_hardware_and_pricing(tmp_path: Path) -> None:
+    (block,) = [text for text in blocks() if text.startswith("hardware:")]
+    (tmp_path / "mine.yaml").write_text(f"extends: small\n{block}\n")
+    file = load_recipe(str(tmp_path / "mine.yaml")).file
+    assert file.hardware == Hardware(device="h100"), "what is shown are the defaults"
+    assert file.pricing == Pricing()
 
 
 @pytest.mark.parametrize("line", COMMANDS)
