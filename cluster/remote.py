@@ -23,7 +23,9 @@ _CREDENTIALS = {
     "gcs": "GOOGLE_APPLICATION_CREDENTIALS or `gcloud auth application-default login`",
 }
 
-_CLIENTS = ("botocore", "aiobotocore", "gcsfs", "google", "aiohttp", "requests", "urllib3")
+_CLIENTS = (
+    "botocore", "aiobotocore", "s3fs", "gcsfs", "google", "aiohttp", "requests", "urllib3"
+)  # fmt: skip
 """Whose exceptions tell of a place that does not answer; few of them are an OSError."""
 _FINAL = (
     "NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "ProfileNotFound",
@@ -82,6 +84,11 @@ def reaching(url: str, writing: bool = False) -> Iterator[None]:
         raise told from error
 
 
+def is_from_client(error: BaseException) -> bool:
+    """Whether an exception is one of an object store's client, of its own kind."""
+    return type(error).__module__.partition(".")[0] in _CLIENTS
+
+
 def _told(url: str, error: Exception, writing: bool) -> Exception | None:
     """What to raise instead of an exception that came while a URL was asked."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
@@ -98,7 +105,7 @@ def _told(url: str, error: Exception, writing: bool) -> Exception | None:
             f"{url} does not let this process in ({said}): check {mend} in the environment of all "
             "nodes, and what it may do there"
         )
-    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in _CLIENTS:
+    if isinstance(error, OSError) or not is_from_client(error):
         return None
     return OSError(f"{url} does not answer ({said})")
 

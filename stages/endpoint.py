@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.artifact import whole
 from cluster.errors import UserError
 from cluster.index import find_artifact, read_index
-from cluster.storage import open_store
+from stages.graph import whole_input
+from stages.opening import open_reachable
 from stages.recipe import SERVED, Serve, builtin_recipes, load_recipe
 
 
@@ -34,8 +34,8 @@ def endpoint_of(what: str, settings: Iterable[str], store_url: str | None = None
         return _of_recipe(what, settings + ([f"store={store_url}"] if store_url else []))
     if settings:
         raise UserError(f"found --set {settings[0]} with the artifact {what!r}: it is a recipe's")
-    store = open_store(store_url or "runs")
-    artifact = whole(store.get(find_artifact(store, what)))
+    store = open_reachable(store_url or "runs")
+    artifact = whole_input(find_artifact(store, what), store)
     if artifact.kind not in SERVED:
         raise UserError(
             f"{what!r} is of kind {artifact.kind!r}, expected {' or '.join(map(repr, SERVED))}"
@@ -48,14 +48,14 @@ def _of_recipe(name: str, settings: Iterable[str]) -> Endpoint:
     serve = recipe.file.serve
     if serve is None:
         raise UserError(f"recipe {recipe.name!r} has no 'serve' key; name an artifact instead")
-    store = open_store(recipe.file.store)
+    store = open_reachable(recipe.file.store)
     entry = read_index(store, recipe.name).get(serve.model)
     if entry is None or not store.has(entry["id"]):
         raise UserError(
             f"recipe {recipe.name!r} serves {serve.model!r}, which is not in {store.url} yet: "
             f"`raylm run {recipe.arguments}` makes it"
         )
-    return _endpoint(recipe.name, whole(store.get(entry["id"])).path, serve)
+    return _endpoint(recipe.name, whole_input(entry["id"], store).path, serve)
 
 
 def _endpoint(name: str, folder: Path, serve: Serve) -> Endpoint:

@@ -6,11 +6,9 @@ Clients of object stores each raise exceptions of their own, and only when somet
 from __future__ import annotations
 
 from cluster.errors import UserError, causes
-from cluster.remote import credentials_of
+from cluster.remote import credentials_of, is_from_client
 from cluster.storage import IMPORTS, INDEX, ObjectStore, Store, open_store
 
-CLIENTS = ("aiobotocore.", "aiohttp.", "botocore.", "gcsfs.", "google.auth.", "s3fs.")
-"""How the modules begin whose exceptions speak of an object store."""
 NO_BUCKET = "NoSuchBucket"
 SHOWN = 200
 """Characters of a client's words that a sentence shows."""
@@ -31,7 +29,7 @@ def open_reachable(url: str) -> Store:
 
 def unreachable(error: Exception) -> str | None:
     """The sentence for an exception that an object store's client raised, None for any other."""
-    if any(type(item).__module__.startswith(CLIENTS) for item in causes(error)):
+    if any(is_from_client(item) for item in causes(error)):
         return _sentence("", error)
     return None
 
