@@ -15,6 +15,7 @@ from stages.tune.guards import Guards
 from stages.tune.parallel import Parallel
 from stages.tune.precision import Precision, check_float8
 from stages.tune.sinks import Reporting
+from stages.tune.watching import Watching
 
 DECAY_FRACTION = 0.3
 """The part of a warmup-stable-decay run in which the learning rate falls."""
@@ -34,19 +35,6 @@ class Retention(StageConfig):
         longer run would go on, and the one that is being written.
         """
         return self.last + 2 + (steps // math.lcm(self.every, saved_every) if self.every else 0)
-
-
-class Watching(StageConfig):
-    """When a rank counts as stuck or slow. A step may take any time: a run whose longest pause was
-    p is called hanging only after three times p.
-    """
-
-    hang_s: float = Field(default=25.0, gt=0)
-    """Silence of a rank that ends the worker group with every rank's stack."""
-    start_s: float = Field(default=600.0, gt=0)
-    """The same for what a rank does for the first time (it may compile), and for loading."""
-    slow_ratio: float = Field(default=1.5, gt=1)
-    """A rank is named when its own work takes this many times the others', three steps long."""
 
 
 class EarlyStop(StageConfig):

@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import time
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
-from cluster.board import BOARD, report
-from cluster.watch import Watch
+from cluster.board import report
 from stages.pretrain import Config
 from stages.pretrain.data import TrainingSet, folders_of, heldout_sets
 from stages.pretrain.evaluation import HELDOUT, heldout_losses
@@ -36,8 +32,9 @@ def train(job: dict[str, Any]) -> None:
     config = Config.model_validate(job["config"])
     data = TrainingSet(config, folders_of(job["tokens"]), job["seed"])
     heldout = heldout_sets(config, folders_of(job["heldout"]))
+    watch = config.watch.begin(Path(job["scratch"]))
     with contextlib.ExitStack() as stack:
-        worker = Worker(config, job, data, stack.enter_context(_watch(config, job)))
+        worker = Worker(config, job, data, stack.enter_context(watch))
         meter = StepMeter(
             worker.shape, config.sequence_length, worker.precision, worker.world, worker.device,
             worker.exchanges,
@@ -94,10 +91,3 @@ def train(job: dict[str, Any]) -> None:
     if worker.stopping.due:
         metrics["stopped_early_at"] = worker.step
     report(metrics, config.steps, config.steps, "trained")
-
-
-def _watch(config: Config, job: dict[str, Any]) -> Watch:
-    """The thread that ends this process when it makes no progress."""
-    folder = Path(os.environ.get(BOARD, Path(job["scratch"]) / "watch"))
-    limits = config.watch
-    return Watch(folder, dist.get_rank(), dist.get_world_size(), limits.hang_s, limits.start_s)

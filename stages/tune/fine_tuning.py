@@ -19,6 +19,7 @@ from stages.stage import Context, Inputs, Metrics, StageConfig, duration, execut
 from stages.tune.journal import LOG, TENSORBOARD
 from stages.tune.parallel import Parallel
 from stages.tune.precision import Precision
+from stages.tune.watching import Watching
 
 MODEL = "model"
 SHOWN = 4
@@ -50,6 +51,7 @@ class FineTuning(StageConfig):
     lora: LoRA | None = None
     parallel: Parallel = execution(Parallel())
     checkpoint_every: int = execution(200, ge=1)
+    watch: Watching = execution(Watching())
 
     @model_validator(mode="after")
     def _plain_data_parallel(self) -> FineTuning:

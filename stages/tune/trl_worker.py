@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from stages.tune.journal import Journal
 from stages.tune.mesh import sum_over_ranks
 from stages.tune.precision import uses_bfloat16
 from stages.tune.transformers_decoder import run_by_our_decoder
+from stages.tune.watching import Watching
 
 COMPLETE = "complete.json"
 LOG_EVERY = 5
@@ -59,6 +61,8 @@ class Meter:
         self.tokens = 0
         self.tokens_before = 0
         self.used_before = 0.0
+        self.beat: Callable[[str, bool], None] = lambda doing, long: None
+        """Told what comes next, and whether it always takes its time."""
 
     def all_tokens(self) -> int:
         """Of every rank since the run's first step."""
@@ -87,7 +91,10 @@ def counted(trainer_class: Any, meter: Meter, config: FineTuning) -> Any:
 
         def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any) -> torch.Tensor:
             meter.tokens += inputs["input_ids"].numel()
-            return super().training_step(model, inputs, *rest)
+            meter.beat("a pass", False)
+            loss: torch.Tensor = super().training_step(model, inputs, *rest)
+            meter.beat("what follows a pass", False)
+            return loss
 
     return Counted
 
@@ -171,8 +178,11 @@ def train_and_save(trainer: Any, job: dict[str, Any], meter: Meter) -> dict[str,
     resume, note = last_complete(scratch / "trl")
     done, meter.tokens_before = note.get("step", 0), note.get("tokens", 0)
     # Its lines say how many steps were done, so that of the saved step is kept.
-    with Journal(scratch, done + 1, active=trainer.is_world_process_zero()) as journal:
-        trainer.add_callback(Watch(journal, meter, done))
+    watching = Watching.model_validate(job["config"]["watch"])
+    journal = Journal(scratch, done + 1, active=trainer.is_world_process_zero())
+    with watching.begin(scratch) as watch, journal:
+        meter.beat = watch.beat
+        trainer.add_callback(Telling(journal, meter, done))
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if trainer.is_world_process_zero():
         save_model(trainer.accelerator.unwrap_model(trainer.model), job, scratch / MODEL)
@@ -212,7 +222,7 @@ def save_model(model: Any, job: dict[str, Any], folder: Path) -> None:
     pretrained.copy_tokenizer(job["model"], folder)
 
 
-class Watch(TrainerCallback):
+class Telling(TrainerCallback):
     """Journal and progress at each log, a note in each checkpoint, and the end of a budget."""
 
     def __init__(self, journal: Journal, meter: Meter, done: int) -> None:
@@ -244,6 +254,7 @@ class Watch(TrainerCallback):
     ) -> None:
         if self.meter.spent():
             control.should_training_stop = True
+        self.meter.beat("what follows a step", control.should_save)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +14,12 @@ import pytest
 
 from cluster.artifact import Artifact
 from cluster.errors import UserError
+from cluster.watch import HANG_EXIT
 from model import pretrained
 from model.tokenizer import Tokenizer
 from stages.registry import find_stage
 from stages.stage import Context
+from tests.dist import ranks
 from tests.stages.small import write_examples, write_model
 
 pytestmark = [pytest.mark.dist, pytest.mark.usefixtures("ray_session")]
@@ -73,6 +77,39 @@ def test_one_worker(
     assert metrics["steps"] == 2 and metrics["flops"] > 0 and metric in metrics
     assert (context.out / "model.safetensors").is_file()
     assert (context.out / "tokenizer.json").is_file()
+
+
+def stuck(job: dict[str, Any]) -> None:
+    """SFT whose first rank asks for ever, after its second step, whether a budget is spent."""
+    from stages.align import sft_run
+    from stages.tune import trl_worker
+
+    spent, asked = trl_worker.Meter.spent, 0
+
+    def ask(meter: Any) -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 2 and os.environ["RANK"] == "0":
+            time.sleep(1e6)
+        return spent(meter)
+
+    trl_worker.Meter.spent = ask  # type: ignore[method-assign]
+    sft_run.train(job)
+
+
+def test_a_hang_becomes_an_error_here_too(inputs: dict[str, Any], tmp_path: Path) -> None:
+    made = find_stage("sft").config.model_validate(
+        {**SMALL, "steps": 6, "watch": {"hang_s": 3.0}, "parallel": {"workers": 2}}
+    )
+    job = {
+        "config": made.model_dump(mode="json"), "model": str(inputs["model"].path),
+        "examples": str(inputs["examples"].path), "scratch": str(tmp_path / "scratch"), "seed": 1,
+        "flops_budget": None,
+    }  # fmt: skip
+    codes = ranks.finish(ranks.start(2, stuck, job, log=tmp_path / "log"), limit_s=120)
+    assert HANG_EXIT in codes, (tmp_path / "log").read_text()[-3000:]
+    told = (tmp_path / "scratch" / "watch" / "hang.txt").read_text()
+    assert "rank 0" in told and "is at ask (test_fine_tuning.py" in told
 
 
 def test_a_mistake_found_in_a_worker_is_the_users(inputs: dict[str, Any], context: Context) -> None:

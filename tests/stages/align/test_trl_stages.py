@@ -27,7 +27,7 @@ def _train(stage: Any, parents: dict[str, str], scratch: Path, **fields: Any) ->
     budget = fields.pop("flops_budget", None)
     config = stage.Config.model_validate(
         {"model": "m", "examples": "e", "steps": 8, "batch_rows": 8, "sequence_length": 64,
-         "learning_rate": 1e-2, "checkpoint_every": 4, **fields}
+         "learning_rate": 1e-2, "checkpoint_every": 4, "watch": {"hang_s": 300.0}, **fields}
     )  # fmt: skip
     said: list[dict[str, Any]] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -100,14 +100,14 @@ def test_a_cut_sft_run_ends_as_an_undisturbed_one(
     monkeypatch.setattr(trl_worker, "LOG_EVERY", 2)
     whole = _train(sft_run, parents, tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch:
-        log = trl_worker.Watch.on_log
+        log = trl_worker.Telling.on_log
 
         def die(self: Any, args: Any, state: Any, *rest: Any, **more: Any) -> None:
             if state.global_step == 6:
                 raise KeyboardInterrupt
             log(self, args, state, *rest, **more)
 
-        patch.setattr(trl_worker.Watch, "on_log", die)
+        patch.setattr(trl_worker.Telling, "on_log", die)
         with pytest.raises(KeyboardInterrupt):
             _train(sft_run, parents, tmp_path / "cut")
     assert trl_worker.last_complete(tmp_path / "cut" / "trl")[1]["step"] == 4
