@@ -23,6 +23,7 @@ from typing import Any
 
 from cluster.artifact import timestamp
 from cluster.errors import UserError
+from cluster.signals import keep_handlers
 
 RENEW_S = 10.0
 STALE_S = 60.0
@@ -147,7 +148,7 @@ class _Heart:
     ) -> None:
         self.fs, self.path, self.token, self.what = fs, path, token, what
         self.renew_s, self.stale_s = renew_s, stale_s
-        self.lost, self._told = "", False
+        self.lost = ""
         self._fault = "no answer"
         self._renewed = time.monotonic()
         self._stop = threading.Event()
@@ -156,6 +157,7 @@ class _Heart:
     def start(self) -> None:
         if self._in_main:
             self._before = signal.signal(LOST, self._interrupt)
+            keep_handlers([LOST])
         self._threads = [
             threading.Thread(target=work, name=f"lease-{work.__name__}", daemon=True)
             for work in (self._beat, self._guard)
@@ -187,7 +189,7 @@ class _Heart:
             try:
                 note = _read_note(self.fs, self.path)
                 if note.get("token", self.token) != self.token:
-                    self._lose(f"{_who(note)} took it over")
+                    self.lost = self.lost or f"{_who(note)} took it over"
                     return
                 _write_note(self.fs, self.path, self.token, self.what)
                 self._renewed = began
@@ -197,20 +199,18 @@ class _Heart:
     def _guard(self) -> None:
         while not self._stop.wait(self.renew_s / 10):
             silent_s = time.monotonic() - self._renewed
-            if silent_s > self.stale_s - self.renew_s:
-                self._lose(f"it could not be renewed for {silent_s:.0f} s ({self._fault})")
-                return
-
-    def _lose(self, reason: str) -> None:
-        if self.lost or self._stop.is_set():
-            return
-        self.lost = reason
-        if self._in_main:  # a real signal: it also ends a wait in C, as Ray's
+            if silent_s > self.stale_s - self.renew_s and not self.lost:
+                self.lost = f"it could not be renewed for {silent_s:.0f} s ({self._fault})"
+            if self.lost:
+                break
+        while self._in_main and not self._stop.is_set():
+            # a real signal: it also ends a wait in C, as Ray's; where it comes to nothing (in a
+            # finalizer, say), the next one does not
             signal.pthread_kill(threading.main_thread().ident or 0, LOST)
+            self._stop.wait(3 * self.renew_s)  # meanwhile the run may be ending
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self.lost and not self._told and not self._stop.is_set():
-            self._told = True
+        if self.lost and not self._stop.is_set():
             raise KeyboardInterrupt
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from cluster.errors import UserError
+from cluster.errors import UserError, causes
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """Protocol -> the extra of this package that brings its file system."""
@@ -33,6 +33,8 @@ _FINAL = (
 )  # fmt: skip
 """Those of theirs that would come again: nobody asks, or the question is none."""
 _REFUSALS = (401, 403)
+_PASSING = ("ExpiredToken", "RequestTimeTooSkewed", "TokenRefreshRequired")
+"""Refusals of S3's that new credentials, as a new process gets them, or a clock set right mend."""
 
 # gcsfs reads these from the environment when it is imported, whoever does that first.
 for _name, _value in {
@@ -84,6 +86,13 @@ def reaching(url: str, writing: bool = False) -> Iterator[None]:
         raise told from error
 
 
+def _code(error: BaseException) -> str:
+    """S3's own word for what is wrong, from under s3fs's translation into Python's exceptions."""
+    answers = [getattr(item, "response", None) for item in causes(error)]
+    codes = [answer.get("Error", {}).get("Code") for answer in answers if isinstance(answer, dict)]
+    return str(next(iter(codes), ""))
+
+
 def is_from_client(error: BaseException) -> bool:
     """Whether an exception is one of an object store's client, of its own kind."""
     return type(error).__module__.partition(".")[0] in _CLIENTS
@@ -92,14 +101,19 @@ def is_from_client(error: BaseException) -> bool:
 def _told(url: str, error: Exception, writing: bool) -> Exception | None:
     """What to raise instead of an exception that came while a URL was asked."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
+    code = _code(error)
     said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    if writing and isinstance(error, FileNotFoundError) and error.filename is None:
+    if writing and code == "NoSuchBucket":
         return UserError(
             f"{url} cannot be written ({said}): there is no such bucket; create it, or give "
             "another store with --set store=..."
         )
-    refused = isinstance(error, PermissionError) or str(error).startswith("Forbidden")
-    if refused or kinds & {*_FINAL} or getattr(error, "code", None) in _REFUSALS:
+    refused = (
+        isinstance(error, PermissionError)
+        or str(error).startswith("Forbidden")
+        or getattr(error, "code", None) in _REFUSALS
+    )
+    if (refused and code not in _PASSING) or kinds & {*_FINAL}:
         mend = credentials_of(url) or "credentials"
         return UserError(
             f"{url} does not let this process in ({said}): check {mend} in the environment of all "

@@ -107,7 +107,7 @@ def _rope(found: dict[str, Any]) -> dict[str, Any]:
     rope = {} | (found.get("rope_scaling") or found.get("rope_parameters") or {})
     rope.setdefault("rope_theta", found.get("rope_theta", 10_000.0))
     rope.setdefault("partial_rotary_factor", found.get("partial_rotary_factor"))
-    rope.setdefault("rope_type", rope.get("type", "default"))
+    rope["rope_type"] = rope.get("rope_type") or rope.get("type") or "default"
     trained = found.get("original_max_position_embeddings")
     if trained is not None:
         rope["original_max_position_embeddings"] = trained
@@ -195,7 +195,7 @@ def _refuse_what_we_lack(found: dict[str, Any], rope: dict[str, Any]) -> None:
     unsupported = {
         "attention_bias": bool(found.get("attention_bias")),
         "mlp_bias": bool(found.get("mlp_bias")),
-        "hidden_act": found.get("hidden_act", "silu") != "silu",
+        "hidden_act": found.get("hidden_act", "silu") not in ("silu", "swish"),
         "partial_rotary_factor": rope["partial_rotary_factor"] not in (None, 1.0),
         "rope_interleave": found.get("rope_interleave", True) is False,
         "scoring_func": found.get("scoring_func", "sigmoid") != "sigmoid",

@@ -181,10 +181,11 @@ def _to_be_fused(logits_nv: Tensor, labels_n1: Tensor) -> tuple[Tensor, Tensor]:
     """The same, where a label may be IGNORED."""
     logprobs = torch.log_softmax(logits_nv, -1, dtype=_accumulator(logits_nv.dtype))
     columns = torch.arange(logits_nv.shape[1], device=logits_nv.device)
-    counts = (labels_n1 != IGNORED).to(logprobs.dtype)
-    grad = (logprobs.exp() - (columns == labels_n1).to(logprobs.dtype)) * counts
-    nll = -(logprobs.gather(1, labels_n1.clamp_min(0)) * counts).sum()
-    return nll, grad.to(logits_nv.dtype)
+    ignored = labels_n1 == IGNORED
+    grad = logprobs.exp() - (columns == labels_n1).to(logprobs.dtype)
+    nll_n1 = -logprobs.gather(1, labels_n1.clamp_min(0))
+    nll = nll_n1.masked_fill(ignored, 0.0).sum()
+    return nll, grad.masked_fill(ignored, 0.0).to(logits_nv.dtype)
 
 
 @functools.cache

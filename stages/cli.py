@@ -60,10 +60,10 @@ def run(
     address: Annotated[str | None, typer.Option(help="A Ray cluster to join.")] = None,
 ) -> None:
     """Run a recipe, or go on where it stopped; what is made already is left alone."""
+    from cluster.signals import STOPPING, keep_handlers
     from stages.graph import check_imports
     from stages.pipeline import run_recipe
     from stages.planning import check_shapes
-    from stages.signals import STOPPING, keep_handlers
     from stages.summary import show_outcome
 
     loaded, store = _load(recipe, settings)

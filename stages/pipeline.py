@@ -30,10 +30,10 @@ from cluster.index import read_index, write_index
 from cluster.meter import Meter, Usage
 from cluster.progress import Board, duration
 from cluster.shared_folder import check_shared
+from cluster.signals import keep_handlers
 from cluster.storage import Store
 from stages.graph import Graph, Node, build_graph, chosen, whole_input
 from stages.recipe import Recipe
-from stages.signals import keep_handlers
 from stages.stage import Context
 
 REPORT_FILES = ("report.html", "report.json")

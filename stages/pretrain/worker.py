@@ -98,7 +98,7 @@ class Worker:
             job.get("checkpoints", str(self.scratch / "checkpoints")), self.scratch / "fetched",
             self.engine, pieces(self.engine, shapes, place_of(self.engine), renaming(self.mesh)),
             self.shape.model_dump(mode="json"), config.checkpoints.last, config.checkpoints.every,
-            renaming(self.mesh), lambda: self.beat("waiting for a checkpoint", long=True),
+            renaming(self.mesh), lambda: self.beat("a checkpoint, loaded or waited for", long=True),
         )  # fmt: skip
         self.exchanges = ExchangeClock(self.device)
         self.clock = WorkClock(self.exchanges)

@@ -68,7 +68,8 @@ class Checkpoint:
     name: str
     step: int
     state: Mapping[str, Any]
-    _parts: dict[str, list[Part]] = field(default_factory=dict, repr=False)
+    _parts: dict[str, dict[str, dict[str, list[Part]]]] = field(default_factory=dict, repr=False)
+    """"weights" or "optimizer" -> parameter -> kind -> parts."""
     _open: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -82,27 +83,27 @@ class Checkpoint:
 
     def weights(self) -> dict[str, Tensor]:
         """The whole model's tensors, by name, on the CPU."""
-        names = dict.fromkeys(part.name for part in self.parts(WEIGHT))
-        return {name: self.whole(name, WEIGHT) for name in names}
+        return {name: self.whole(name, WEIGHT) for name in self.parts("weights")}
 
-    def parts(self, kind: str) -> list[Part]:
-        """Every shard's parts of weights, or of the optimizer's states."""
-        prefix = "weights" if kind == WEIGHT else "optimizer"
+    def parts(self, prefix: str) -> dict[str, dict[str, list[Part]]]:
+        """Every shard's parts of "weights" or of the "optimizer"'s states, by name and kind."""
         if prefix not in self._parts:
-            found: list[Part] = []
+            found: dict[str, dict[str, list[Part]]] = {}
             for entry in self.files:
                 if entry["path"].startswith(prefix):
-                    rows = json.loads(self._shard(entry["path"]).metadata()[HEADER])
-                    found += [Part.of(row, entry["path"]) for row in rows]
+                    for row in json.loads(self._shard(entry["path"]).metadata()[HEADER]):
+                        part = Part.of(row, entry["path"])
+                        found.setdefault(part.name, {}).setdefault(part.kind, []).append(part)
             self._parts[prefix] = found
         return self._parts[prefix]
 
     def of(self, name: str, kind: str) -> list[Part]:
-        return [part for part in self.parts(kind) if (part.name, part.kind) == (name, kind)]
+        prefix = "weights" if kind == WEIGHT else "optimizer"
+        return self.parts(prefix).get(name, {}).get(kind, [])
 
     def kinds(self, name: str) -> list[str]:
         """The optimizer's states that a parameter has."""
-        return list(dict.fromkeys(p.kind for p in self.parts("") if p.name == name))
+        return list(self.parts("optimizer").get(name, {}))
 
     def numbers(self, name: str) -> Mapping[str, float]:
         """The optimizer's plain numbers that a parameter has."""

@@ -41,7 +41,8 @@ class FirstWeights:
     @classmethod
     def of_folder(cls, folder: str | Path) -> FirstWeights:
         """A Hugging Face folder's; one that is broken is a ValueError."""
-        files = WeightFiles(folder, pretrained.read_config(folder))
+        config = pretrained.read_config(folder)
+        files = WeightFiles(folder, config, compare_head=False)  # the driver has
         return cls(files.shapes, files.rows)
 
     def kinds(self, name: str) -> list[str]:

@@ -39,7 +39,7 @@ class TrainingMemory:
         """`root` is a path or URL; `held` what this rank has of the engine's parameters; `model`
         the model's shape by field, which a checkpoint must share; `last` and `every` what is kept;
         `rename` turns a parameter's name in the engine's module into the model's; `alive` is called
-        while a save is waited for.
+        while a save is waited for, and as loading gets on.
         """
         self.rename = rename
         self.root = Folder(root, staging)
@@ -63,9 +63,10 @@ class TrainingMemory:
 
         Later checkpoints, of another course of the run, are removed.
         """
-        checkpoint = agree(self.root, fits, self.model)
+        checkpoint = agree(self.root, fits, self.model, self._alive)
         if source := checkpoint or first:
-            load(source, self.engine, self.held, self.rename)
+            load(source, self.engine, self.held, self.rename, self._alive)
+        self._alive()
         self._leave(checkpoint.step if checkpoint else 0)
         return checkpoint.state if checkpoint else {}
 
@@ -80,9 +81,9 @@ class TrainingMemory:
     def go_back(self, fits: Fits) -> Mapping[str, Any] | None:
         """As `take_up`, in the middle of a run; None, and nothing changed, where none fits."""
         self.finish()
-        if (checkpoint := agree(self.root, fits, self.model)) is None:
+        if (checkpoint := agree(self.root, fits, self.model, self._alive)) is None:
             return None
-        load(checkpoint, self.engine, self.held, self.rename)
+        load(checkpoint, self.engine, self.held, self.rename, self._alive)
         self._leave(checkpoint.step)
         self.saver.launch = self._launch()
         return checkpoint.state

@@ -25,14 +25,21 @@ from stages.tune.engine import shard_optimizer
 from stages.tune.first_weights import FirstWeights
 from stages.tune.fragments import WEIGHT, Piece, buffers
 
+Source = Checkpoint | FirstWeights
+Alive = Callable[[], None]
+
 
 def agree(
-    root: Folder, fits: Callable[[Checkpoint], bool], model: Mapping[str, Any]
+    root: Folder,
+    fits: Callable[[Checkpoint], bool],
+    model: Mapping[str, Any],
+    alive: Alive = lambda: None,
 ) -> Checkpoint | None:
     """The newest checkpoint that `fits`, as rank 0 finds it, its shards checked by all ranks
-    together. Every rank calls this.
+    together. Every rank calls this; each calls `alive` as it gets on.
 
-    Raises UserError on every rank for one of another model or with a damaged shard.
+    Raises UserError on every rank for one of another model or with a damaged shard, OSError where
+    the store does not answer.
     """
     found: list[Any] = [None, None]
     if dist.get_rank() == 0:
@@ -43,22 +50,26 @@ def agree(
                 check_model(chosen, model)
                 found[0] = (chosen.name, chosen.step, dict(chosen.state))
         except (UserError, OSError, ValueError) as error:
-            found[1] = str(error)
+            found[1] = (OSError if isinstance(error, OSError) else UserError)(str(error))
     dist.broadcast_object_list(found, src=0)
     if found[1] is not None:
-        raise UserError(found[1])
+        raise found[1]
     if found[0] is None:
         return None
     name, step, state = found[0]
     checkpoint = Checkpoint(root / name, name, step, state)
-    _check_shards(checkpoint, root)
+    _check_shards(checkpoint, root, alive)
     return checkpoint
 
 
-def _check_shards(checkpoint: Checkpoint, root: Folder) -> None:
+def _check_shards(checkpoint: Checkpoint, root: Folder, alive: Alive) -> None:
     """Every shard's hash, each by one rank."""
     rank, world = dist.get_rank(), dist.get_world_size()
-    fault = next(checkpoint.faults(checkpoint.files[rank::world]), None)
+    fault = None
+    for file in checkpoint.files[rank::world]:
+        alive()
+        fault = fault or next(checkpoint.faults([file]), None)
+    alive()
     faults: list[str | None] = [None] * world
     dist.all_gather_object(faults, fault)
     said = [fault for fault in faults if fault is not None]
@@ -66,11 +77,12 @@ def _check_shards(checkpoint: Checkpoint, root: Folder) -> None:
         raise damaged(checkpoint, said[0], find_checkpoints(root))
 
 
-Source = Checkpoint | FirstWeights
-
-
 def load(
-    checkpoint: Source, engine: Any, held: Sequence[Piece], rename: Callable[[str], str] = str
+    checkpoint: Source,
+    engine: Any,
+    held: Sequence[Piece],
+    rename: Callable[[str], str] = str,
+    alive: Alive = lambda: None,
 ) -> None:
     """Give the engine a checkpoint's weights and this rank's part of the optimizer's states, in
     place, so it also serves to go back.
@@ -80,9 +92,11 @@ def load(
     filled = {id(piece.flat) for piece in held}  # ZeRO 0 keeps a parameter's state for itself
     with torch.no_grad():
         for piece in held:
+            alive()
             _load_piece(checkpoint, optimizer, piece, held)
         for name, parameter in engine.module.named_parameters():
             if not hasattr(parameter, "ds_tensor") and id(parameter) not in filled:
+                alive()
                 whole = checkpoint.whole(rename(name), WEIGHT)
                 split = splits.get(rename(name)) or _split_of(parameter, whole, splits)
                 parameter.copy_(slice_of(whole, split))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -144,6 +145,24 @@ def test_a_writer_whose_lease_was_taken_over_stops(outage: Outage) -> None:
         outage.fs.pipe_file(outage.path, json.dumps({**theirs, "beat": time.time()}).encode())
         time.sleep(60)
     assert outage.note()["token"] == "x", "theirs is left alone"
+
+
+def test_an_interrupt_that_comes_to_nothing_is_sent_again(outage: Outage) -> None:
+    """The first may arrive where Python lets no exception out: in a finalizer."""
+
+    def swallowed() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(20)
+
+    begun = time.monotonic()
+    with (
+        pytest.raises(UserError, match="has lost its right"),
+        heartbeat_lease(outage, outage.path, "us", renew_s=0.2, stale_s=1.2),
+    ):
+        outage.fails = True
+        swallowed()
+        time.sleep(20)
+    assert time.monotonic() - begun < 15
 
 
 @pytest.mark.dist

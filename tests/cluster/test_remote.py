@@ -133,6 +133,30 @@ def test_what_another_try_would_not_mend_is_the_users_error(
         nobody.commit("state", b"1")
 
 
+@pytest.mark.parametrize(
+    ("code", "status", "final"),
+    [
+        ("NoSuchBucket", 404, True),
+        ("AccessDenied", 403, True),
+        ("NoSuchUpload", 404, False),  # an upload that was aborted; the next one is another
+        ("ExpiredToken", 400, False),  # a new process has new credentials
+        ("RequestTimeTooSkewed", 403, False),
+        ("SlowDown", 503, False),
+    ],
+)
+def test_what_s3_says_under_pythons_names(code: str, status: int, final: bool) -> None:
+    from botocore.exceptions import ClientError
+
+    errors = pytest.importorskip("s3fs.errors", reason="needs s3fs")
+    answer = {"Error": {"Code": code, "Message": "x"},
+              "ResponseMetadata": {"HTTPStatusCode": status}}  # fmt: skip
+    with (
+        pytest.raises(UserError if final else OSError),
+        reaching("s3://crawls/a", writing=True),
+    ):
+        raise errors.translate_boto_error(ClientError(answer, "PutObject"))
+
+
 def test_googles_errors_are_told_apart() -> None:
     retry = pytest.importorskip("gcsfs.retry", reason="needs gcsfs")
 

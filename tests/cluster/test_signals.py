@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = """
 import ctypes, mmap, os, signal, sys
-from stages.signals import STOPPING, keep_handlers
+from cluster.signals import STOPPING, keep_handlers
 
 class Stack(ctypes.Structure):
     _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import signal
 import sys
+from collections.abc import Iterable
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 _ON_ALTERNATE_STACK = 0x08000000  # SA_ONSTACK, on Linux
@@ -21,8 +22,8 @@ class _Action(ctypes.Structure):
     )
 
 
-def keep_handlers() -> None:
-    """Let the stopping signals' handlers run on the thread's own stack.
+def keep_handlers(numbers: Iterable[int] = STOPPING) -> None:
+    """Let the signals' handlers run on the thread's own stack.
 
     Python asks for the alternate one. OpenVINO, once it has loaded a model, leaves the thread with
     an alternate stack that it has given back: the next signal would be a segmentation fault, with
@@ -31,7 +32,7 @@ def keep_handlers() -> None:
     if sys.platform != "linux":
         return
     library = ctypes.CDLL(None)
-    for number in STOPPING:
+    for number in numbers:
         action = _Action()
         if library.sigaction(int(number), None, ctypes.byref(action)) == 0:
             action.flags &= ~_ON_ALTERNATE_STACK
