@@ -76,7 +76,7 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
     console.print(table)
     sources = {manifest.energy_source for manifest in every}
     measured = "measured by the processor" if sources == {"RAPL"} else "an estimate in part"
-    measured = "from CPU-seconds" if sources == {"estimate"} else measured
+    measured = "an estimate of the time held" if sources == {"estimate"} else measured
     console.print(f"Cost is an estimate from the recipe's pricing, energy is {measured}.")
     if not outcome.made:
         console.print("Nothing was to be done: every artifact was there already.")
