@@ -11,6 +11,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.progress import TimeRemainingColumn as Remaining
 
 PLAIN_EVERY_S = 15.0
+SPEED_OVER_S = 3600.0
+"""The time left is told from this much of the past; it takes two steps, however slow they are."""
 
 Report = Callable[[float, float, str], None]
 """Called with (done, total, text); total 0 means unknown."""
@@ -51,6 +53,7 @@ class Board:
             console=self.console,
             transient=True,
             refresh_per_second=4,
+            speed_estimate_period=SPEED_OVER_S,
         )
 
 

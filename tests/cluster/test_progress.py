@@ -37,5 +37,15 @@ def test_a_terminal_gets_a_bar() -> None:
     assert "base" in page.getvalue() and "50%" in page.getvalue() and "eta" in page.getvalue()
 
 
+def test_slow_steps_have_a_time_left_too() -> None:
+    page, clock = io.StringIO(), [0.0]
+    screen = Console(file=page, force_terminal=True, width=120, get_time=lambda: clock[0])
+    with Board(screen).stage("base") as report:
+        for step in range(1, 4):
+            clock[0] += 40.0
+            report(step, 10, "loss 3.2")
+    assert "04:40" in page.getvalue()  # seven steps of 40 s
+
+
 def test_durations_are_for_people() -> None:
     assert [duration(s) for s in (4.23, 185, 7810)] == ["4.2 s", "3 min 05 s", "2 h 10 min"]
