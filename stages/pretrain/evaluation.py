@@ -137,9 +137,12 @@ class Stopping:
 
     @property
     def due(self) -> bool:
-        """Whether the last `patience` evaluations were all no better than the best before."""
+        """Whether the last `patience` evaluations were all no better than the best before: none
+        fell below it, by `min_improvement` or more.
+        """
         if self.rule is None or len(self.losses) <= self.rule.patience:
             return False
         patience = self.rule.patience
-        earlier, recent = self.losses[:-patience], self.losses[-patience:]
-        return min(recent) > min(earlier) - self.rule.min_improvement
+        best, recent = min(self.losses[:-patience]), min(self.losses[-patience:])
+        better = recent < best and recent <= best - self.rule.min_improvement
+        return not better

@@ -37,6 +37,32 @@ def test_a_loss_that_is_not_finite_is_worse_than_any() -> None:
     assert stopping.due
 
 
+@pytest.mark.parametrize("loss", [2.0, math.nan, math.inf])
+def test_a_plateau_is_no_better(loss: float) -> None:
+    stopping = Stopping(EarlyStop(every=1, patience=3))
+    ended = []
+    for step in range(1, 5):
+        stopping.saw(step, loss)
+        ended.append(stopping.due)
+    assert ended == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("losses", "least", "ended"),
+    [
+        ([3.0, 2.5], 0.5, False),  # exactly as much as is asked for
+        ([3.0, 2.75], 0.5, True),
+        ([3.0, 2.75], 0.0, False),
+        ([math.nan, 2.0], 0.5, False),  # it can be measured again
+    ],
+)
+def test_what_counts_as_better(losses: list[float], least: float, ended: bool) -> None:
+    stopping = Stopping(EarlyStop(every=1, patience=1, min_improvement=least))
+    for step, loss in enumerate(losses, start=1):
+        stopping.saw(step, loss)
+    assert stopping.due == ended
+
+
 def test_perplexity_is_the_exponential_as_far_as_it_goes() -> None:
     assert perplexity(2.0) == pytest.approx(7.38905609893065)
     assert perplexity(1e4) == math.inf
