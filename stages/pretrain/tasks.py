@@ -58,6 +58,7 @@ def encoded_tasks(config: Config, tokenizer: Path, seed: int) -> dict[str, list[
         if name in tasks:
             raise UserError(f"tasks: two of {config.tasks} are called {name!r}: rename one of them")
         tasks[name] = [_encoded(item, encoder) for item in items[: config.task_questions]]
+        _check_choices(name, tasks[name], config.sequence_length)
     return tasks
 
 
@@ -68,15 +69,20 @@ def read_items(file: Path) -> list[dict[str, Any]]:
             f"tasks: {file} does not exist; expected {FACTS!r} or a JSONL file of questions"
         )
     items = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
+    for number, raw in enumerate(file.read_bytes().split(b"\n"), start=1):
+        if not raw.strip():
             continue
         try:
-            item = json.loads(line)
+            item = json.loads(raw.decode("utf-8"))
             answer, choices = int(item["answer"]), [str(choice) for choice in item["choices"]]
             if not 0 <= answer < len(choices) or len(choices) < 2 or not all(choices):
                 raise ValueError(f"answer {answer} of {choices}")
             items.append({"question": str(item["question"]), "choices": choices, "answer": answer})
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"tasks: {file} line {number} is not UTF-8 ({error.reason} at its byte "
+                f"{error.start + 1}): save the file as UTF-8"
+            ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f'tasks: {file} line {number} is not a question ({error!r}); expected {{"question":'
@@ -95,6 +101,18 @@ def _encoded(item: Mapping[str, Any], tokenizer: Tokenizer) -> Question:
     return {
         "prompt": ids, "choices": [text[len(ids) :] for text in whole], "answer": item["answer"]
     }  # fmt: skip
+
+
+def _check_choices(name: str, questions: Sequence[Question], length: int) -> None:
+    """A choice that no row holds whole would be scored by its end alone: cheaper than it is."""
+    for number, question in enumerate(questions, start=1):
+        longest = max(len(choice) for choice in question["choices"])
+        if longest > length:
+            raise UserError(
+                f"tasks: question {number} of {name} has a choice of {longest} tokens, expected "
+                f"{length} at most (sequence_length), or it cannot be compared with the others: "
+                "leave the question out, or raise sequence_length"
+            )
 
 
 def accuracies(run: Run, tasks: Mapping[str, Sequence[Question]]) -> dict[str, float]:

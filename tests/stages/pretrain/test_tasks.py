@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,33 @@ def test_what_is_no_question_is_named(tmp_path: Path, text: str, said: str) -> N
     (tmp_path / "mine.jsonl").write_text(text)
     with pytest.raises(UserError, match=said):
         read_items(tmp_path / "mine.jsonl")
+
+
+def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
+    item = {"question": "one\u2028two\u0085three", "choices": ["yes", "no"], "answer": 0}
+    text = json.dumps(item, ensure_ascii=False) + "\r\n"
+    (tmp_path / "mine.jsonl").write_bytes(2 * text.encode())
+    assert read_items(tmp_path / "mine.jsonl") == [item, item]
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    lines = ['{"question": "q", "choices": ["a", "b"], "answer": 0}', '{"question": "café"}']
+    (tmp_path / "mine.jsonl").write_bytes("\n".join(lines).encode("latin-1"))
+    with pytest.raises(UserError, match=r"mine\.jsonl line 2 is not UTF-8 \(.* byte 18\): save"):
+        read_items(tmp_path / "mine.jsonl")
+
+
+@pytest.mark.parametrize("length", [8, 9])
+def test_a_choice_longer_than_a_row_is_refused(tmp_path: Path, length: int) -> None:
+    tokenizer = Tokenizer.train(["yes no"], 260)
+    tokenizer.save(tmp_path)
+    item = {"question": "q", "choices": ["a", "b" * 8], "answer": 0}  # a space, and its letters
+    (tmp_path / "mine.jsonl").write_text(json.dumps(item))
+    fields = {"sequence_length": length, "batch_tokens": 8 * length}
+    config = Config(tokens="t", steps=30, tasks=[str(tmp_path / "mine.jsonl")], **fields)
+    said = "question 1 of mine has a choice of 9 tokens, expected 8 at most"
+    with pytest.raises(UserError, match=said) if length == 8 else nullcontext():
+        encoded_tasks(config, tmp_path, seed=0)
 
 
 def test_a_missing_file_is_named_before_any_worker_starts(tmp_path: Path) -> None:
