@@ -36,9 +36,8 @@ def train(job: dict[str, Any]) -> None:
     with contextlib.ExitStack() as stack:
         worker = Worker(config, job, data, stack.enter_context(watch))
         meter = StepMeter(
-            worker.shape, config.sequence_length, worker.precision, worker.world, worker.device,
-            worker.exchanges,
-        )  # fmt: skip
+            worker.shape, worker.precision, worker.world, worker.device, worker.exchanges
+        )
         stack.enter_context(worker.exchanges.exchanging())
         journal = stack.enter_context(
             Journal(worker.scratch, worker.step, active=worker.rank == 0, reporting=config.metrics)
@@ -60,13 +59,13 @@ def train(job: dict[str, Any]) -> None:
             own_loss = worker.passes.gradients(
                 rows, predicted, functools.partial(worker.working, "forward")
             )
-            seen = worker.share(rows, own_loss, own_predicted)
+            seen = worker.share(rows, own_loss, own_predicted, meter.flops(batch.document_ids))
             worker.judge(seen)
             worker.beat("the optimizer's step")
             norm, taken = take.step(worker.guard.accepts)
             worker.count(seen, norm, taken)
             seconds = time.monotonic() - begun
-            measured = meter.numbers(config.batch_tokens, seconds) | worker.load
+            measured = meter.numbers(config.batch_tokens, seen.flops, seconds) | worker.load
             if evaluates:
                 measured |= by_source | worker.evaluate(heldout)
                 worker.stopping.saw(worker.step + 1, measured[HELDOUT])

@@ -1,9 +1,11 @@
 """What every step is measured by: tokens/s, MFU, waiting for data and for peers, memory.
 
 Model FLOPs utilisation is PaLM's (arXiv:2204.02311, appendix B): tokens/s x FLOPs per token over
-the devices' peak. FLOPs per token are `ModelConfig.flops_per_token`'s, which count the keys that a
-causal, or sliding, token really looks at. The peak is the datasheet's dense one for a known GPU;
-for a processor, which has no such figure, it is what one matrix product reaches there.
+the devices' peak. The FLOPs are those of each step's documents on all ranks: the keys that a token
+really looks at, before it in its own document (`packed_flops_per_token`). The peak is the
+datasheet's dense one for a known GPU, of bfloat16 for float8 runs too, as in torchtitan: only their
+linear layers multiply so, and a run's figures can be held against those of the same in bfloat16.
+For a processor, which has no such figure, it is what one matrix product reaches there.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ import resource
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from model.config import ModelConfig
-from model.flops import Precision, peak_flops
+from model.flops import Precision, document_lengths, packed_flops_per_token, peak_flops
 from stages.tune.exchange_clock import ExchangeClock
 
 PROBE_WIDTH = 384
@@ -27,11 +30,10 @@ class StepMeter:
     """Measures the steps of one rank; `numbers` reports the last one."""
 
     def __init__(
-        self, shape: ModelConfig, sequence_length: int, precision: Precision, world: int,
-        device: torch.device, exchanges: ExchangeClock,
+        self, shape: ModelConfig, precision: Precision, world: int, device: torch.device,
+        exchanges: ExchangeClock,
     ) -> None:  # fmt: skip
-        self.device, self.world = device, world
-        self.flops_per_token = shape.flops_per_token(sequence_length)
+        self.shape, self.device, self.world = shape, device, world
         self.peak = peak_of(device, precision)
         self.exchanges = exchanges
         self.data_s = 0.0
@@ -48,9 +50,14 @@ class StepMeter:
         yield
         self.data_s += time.perf_counter() - begun
 
-    def numbers(self, tokens: int, seconds: float) -> dict[str, float]:
-        """A step of `tokens`, over all ranks, that took `seconds`."""
-        useful = self.flops_per_token * tokens / seconds
+    def flops(self, document_ids_bt: np.ndarray) -> float:
+        """FLOPs, forward and backward, of rows of packed documents."""
+        lengths = document_lengths(document_ids_bt)
+        return document_ids_bt.size * packed_flops_per_token(self.shape, lengths)
+
+    def numbers(self, tokens: int, flops: float, seconds: float) -> dict[str, float]:
+        """A step of so many tokens and FLOPs, over all ranks, that took `seconds`."""
+        useful = flops / seconds
         values = {
             "tokens_per_second": tokens / seconds,
             "flops_per_second": useful,

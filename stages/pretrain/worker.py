@@ -47,13 +47,14 @@ from stages.tune.work_clock import WorkClock
 
 @dataclass(frozen=True)
 class Seen:
-    """One step as all ranks see it: mean loss, that of each rank with tokens, and each rank's
-    seconds of work for an equal share of the rows.
+    """One step as all ranks see it: mean loss, that of each rank with tokens, each rank's seconds
+    of work for an equal share of the rows, and the FLOPs of all rows.
     """
 
     loss: float
     by_rank: dict[int, float]
     work_s: list[float]
+    flops: float
 
 
 class Worker:
@@ -135,7 +136,9 @@ class Worker:
 
     @property
     def precision(self) -> Precision:
-        """What passes are computed in."""
+        """What passes are computed in, float8's too where layers do not multiply; its bfloat16
+        peak is what MFU is of.
+        """
         return "bfloat16" if self.bfloat16 else "float32"
 
     @property
@@ -184,19 +187,24 @@ class Worker:
             self.guard.forget()
         self.guard.judge(seen.loss, seen.by_rank)
 
-    def share(self, rows: Rows, loss_sum: float, predicted: float) -> Seen:
-        """Gather every rank's summed loss, predicted tokens and seconds of work on these rows."""
+    def share(self, rows: Rows, loss_sum: float, predicted: float, flops: float) -> Seen:
+        """Gather every rank's summed loss, predicted tokens, seconds of work on these rows and
+        their FLOPs, which all ranks of a data group name alike.
+        """
         even = self.config.rows / self.mesh.data / len(rows[0])  # some ranks may have a row more
-        own = torch.tensor([loss_sum, predicted, self.clock.take() * even], dtype=torch.float64)
+        own = torch.tensor(
+            [loss_sum, predicted, self.clock.take() * even, flops], dtype=torch.float64
+        )
         all_ranks = [torch.empty_like(own.to(self.device)) for _ in range(self.world)]
         dist.all_gather(all_ranks, own.to(self.device))
-        losses, counts, seconds = (
+        losses, counts, seconds, work = (
             list(column) for column in zip(*torch.stack(all_ranks).tolist(), strict=True)
         )
         return Seen(
             sum(losses) / sum(counts),
             {rank: losses[rank] / n for rank, n in enumerate(counts) if n},
             seconds,
+            sum(work) * self.mesh.data / self.world,
         )
 
     def set_learning_rate(self) -> float:
@@ -283,7 +291,7 @@ class Worker:
             "parameters": self.parameters,
             "steps": self.step,
             "tokens": self.tokens,
-            "flops": self.flops_per_token * self.tokens,
+            "flops": self.flops_per_token * self.tokens,  # of whole rows: at most so many
             "loss": self.loss,
             "skipped_steps": self.skipped,
             "rollbacks": len(self.skips),

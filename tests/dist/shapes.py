@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from model.config import ModelConfig
+from model.flops import document_lengths, packed_flops_per_token
 from model.moe import balance_experts
 from model.optimizer import Kind, build_optimizer, matrices_and_others
 from model.schedule import learning_rate
@@ -124,7 +125,16 @@ def train_at(
     metrics = json.loads((board / "report.json").read_text())["metrics"]
     lines = read_journal(scratch)
     norms = [line["gradient_norm"] for line in lines]
+    _check_flops(lines[-1], tokens, shape or model_shape())
     return [line["loss"] for line in lines], norms, metrics["heldout_loss"]
+
+
+def _check_flops(line: dict[str, Any], tokens: Path, shape: ModelConfig) -> None:
+    """Whatever the parallel shape, a step's FLOPs are those of all its documents, once."""
+    batch = TokenShards(tokens / "train").batch(line["step"], ROWS, LENGTH, SEED)
+    lengths = document_lengths(batch.document_ids)
+    expected = ROWS * LENGTH * packed_flops_per_token(shape, lengths)
+    assert line["flops_per_second"] * line["step_seconds"] == pytest.approx(expected)
 
 
 def _train(job: dict[str, Any], board: str) -> None:

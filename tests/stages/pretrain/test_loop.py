@@ -171,12 +171,20 @@ def test_every_step_is_measured(tokens: Path, tmp_path: Path, one_rank: Path) ->
     loop.train(_job(tokens, tmp_path / "run", evaluate_every=4))
     lines = read_journal(tmp_path / "run")
     for line in lines:
-        useful = SHAPE.flops_per_token(16) * line["tokens_per_second"]
+        useful = _flops(tokens, line["step"]) / line["step_seconds"]
         assert line["flops_per_second"] == pytest.approx(useful)
         assert 0 < line["mfu"] < 1 and line["memory_gib"] > 0
         for part in ("data_wait_seconds", "communication_seconds"):
             assert 0 < line[part] < line["step_seconds"]
     assert [line["step"] for line in lines if "heldout_loss" in line] == [3, 7]
+
+
+def _flops(tokens: Path, step: int) -> float:
+    """Of a step, from the pairs of positions that its dense mask leaves."""
+    documents = torch.from_numpy(TokenShards(tokens / "train").batch(step, 8, 16, 5).document_ids)
+    seen = (documents[:, :, None] == documents[:, None, :]).tril()
+    pairs = 4 * SHAPE.num_attention_heads * SHAPE.head_dim * int(seen.sum())
+    return 3.0 * (2 * SHAPE.parameters(embedding=False) * documents.numel() + pairs)
 
 
 def test_sources_are_mixed_and_measured_apart(
