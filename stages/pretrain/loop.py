@@ -87,6 +87,7 @@ def train(job: dict[str, Any]) -> None:
         seconds = time.monotonic() - started
         metrics = worker.metrics(seconds) | heldout_losses(worker, heldout)
         metrics |= accuracies(worker, worker.tasks)
+        worker.beat("closing the journal", long=True)
     if worker.stopping.due:
         metrics["stopped_early_at"] = worker.step
     report(metrics, config.steps, config.steps, "trained")
