@@ -64,26 +64,60 @@ def check_equal_tokenizers(said: Mapping[str, Path]) -> None:
 
 
 def _check_equal(one: tuple[str, Path], other: tuple[str, Path]) -> None:
-    """Two tokenizers must give every token the same number."""
+    """Two tokenizers must make the same numbers of every text."""
     (name, path), (other_name, other_path) = one, other
-    ids, other_ids = token_ids(path), token_ids(other_path)
-    if ids == other_ids:
-        return
-    shared = sum(other_ids.get(token) == number for token, number in ids.items())
-    raise UserError(
-        f"{name} was made with a tokenizer of {len(ids)} tokens and {other_name} has another, of "
-        f"{len(other_ids)}: {shared} tokens have the same number in both. Encode the corpus with "
-        "the one that the model knows (`tokens` with that `tokenizer`)"
-    )
+    rules, other_rules = encoding_rules(name, path), encoding_rules(other_name, other_path)
+    ids, other_ids = rules.pop("vocabulary"), other_rules.pop("vocabulary")
+    advice = "Encode the corpus with the one that the model knows (`tokens` with that `tokenizer`)"
+    if ids != other_ids:
+        shared = sum(other_ids.get(token) == number for token, number in ids.items())
+        raise UserError(
+            f"{name} was made with a tokenizer of {len(ids)} tokens and {other_name} has another, "
+            f"of {len(other_ids)}: {shared} tokens have the same number in both. {advice}"
+        )
+    differing = [rule for rule, value in rules.items() if value != other_rules[rule]]
+    if differing:
+        raise UserError(
+            f"{name} was made with a tokenizer of {len(ids)} tokens and {other_name} has the same "
+            f"tokens, but another {', '.join(differing)}: the same text becomes other numbers. "
+            f"{advice}"
+        )
 
 
-def token_ids(tokenizer_json: Path) -> dict[str, int]:
-    """Token -> number, special tokens included."""
-    data = json.loads(tokenizer_json.read_text(encoding="utf-8"))
-    vocabulary = data["model"]["vocab"]
+def encoding_rules(name: str, tokenizer_json: Path) -> dict[str, Any]:
+    """All that decides which numbers a text becomes: "vocabulary" is token -> number, special
+    tokens included. As the library writes it, since its versions have written it differently.
+    """
+    import tokenizers
+
+    try:
+        data = json.loads(tokenizers.Tokenizer.from_file(str(tokenizer_json)).to_str())
+    except Exception as error:  # the library raises no class of its own
+        raise UserError(
+            f"{name}: {tokenizer_json} cannot be read as a tokenizer ({error}); expected one that "
+            "the package tokenizers wrote"
+        ) from error
+    model, added = data["model"], data["added_tokens"]
+    vocabulary, scores = model.pop("vocab"), None
     if isinstance(vocabulary, list):  # a unigram model: [token, score] by number
+        scores = [score for _, score in vocabulary]
         vocabulary = {token: number for number, (token, _) in enumerate(vocabulary)}
-    return {**vocabulary, **{added["content"]: added["id"] for added in data["added_tokens"]}}
+    return {
+        "vocabulary": {**vocabulary, **{token["content"]: token["id"] for token in added}},
+        "scores": scores,
+        "merges": model.pop("merges", None),
+        "model": model,
+        "normalizer": data["normalizer"],
+        "pre_tokenizer": _without_offsets(data["pre_tokenizer"]),
+        "added_tokens": sorted(added, key=lambda token: int(token["id"])),
+    }
+
+
+def _without_offsets(part: Any) -> Any:
+    """A tokenizer's part without what only decides where a token lies in the text."""
+    if isinstance(part, dict):
+        return {k: _without_offsets(v) for k, v in part.items() if k != "trim_offsets"}
+    return [_without_offsets(entry) for entry in part] if isinstance(part, list) else part
 
 
 def shape_of(config: Config, vocabulary: int, start: Artifact | None) -> ModelConfig:

@@ -18,7 +18,7 @@ from model.tokenizer import Tokenizer
 from stages.importing import import_artifact
 from stages.planning import check_shapes
 from stages.pretrain import Config, EarlyStop
-from stages.pretrain.checks import check_course
+from stages.pretrain.checks import check_course, check_equal_tokenizers
 from stages.pretrain.data import TrainingSet
 from stages.pretrain.run import run
 from stages.recipe import load_recipe
@@ -58,6 +58,56 @@ def test_another_tokenizer(
     }
     said = r"a tokenizer of \d+ tokens and tokenizer .* has another, of \d+: \d+ tokens have"
     _refused(said, context, inputs, tokenizer="other")
+
+
+def _other_merges(data: dict[str, Any]) -> None:
+    data["model"]["merges"] = data["model"]["merges"][:-1]
+
+
+def _lower_case(data: dict[str, Any]) -> None:
+    data["normalizer"] = {"type": "Lowercase"}
+
+
+def _space_first(data: dict[str, Any]) -> None:
+    data["pre_tokenizer"]["pretokenizers"][1]["add_prefix_space"] = True
+
+
+def _plain_tokens(data: dict[str, Any]) -> None:
+    data["added_tokens"][0]["special"] = False
+
+
+def _written_by_an_older_version(data: dict[str, Any]) -> None:
+    data["model"]["merges"] = [" ".join(pair) for pair in data["model"]["merges"]]
+    del data["model"]["ignore_merges"]
+    data["pre_tokenizer"]["pretokenizers"][1]["trim_offsets"] = False  # decides no number
+    data["decoder"] = None
+
+
+def _without_added_tokens(data: dict[str, Any]) -> None:
+    for token in data.pop("added_tokens"):
+        data["model"]["vocab"].pop(token["content"], None)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_other_merges, r"has the same tokens, but another merges: the same text"),
+        (_lower_case, "but another normalizer:"),
+        (_space_first, "but another pre_tokenizer:"),
+        (_plain_tokens, "but another added_tokens:"),
+        (_without_added_tokens, r"has another, of \d+: \d+ tokens have the same number"),
+        (lambda data: data.pop("model"), r"tokenizer two: .*json cannot be read as a tokenizer"),
+        (_written_by_an_older_version, None),
+    ],
+)
+def test_tokenizers_are_equal_where_they_give_equal_numbers(
+    tokens: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], said: str | None
+) -> None:
+    data = json.loads((tokens / "tokenizer" / "tokenizer.json").read_text())
+    change(data)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data))
+    with pytest.raises(UserError, match=said) if said else nullcontext():
+        check_equal_tokenizers({"tokens one": tokens / "tokenizer", "tokenizer two": tmp_path})
 
 
 def test_a_start_with_another_tokenizer(
