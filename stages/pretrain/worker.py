@@ -35,7 +35,7 @@ from stages.tune.exchange_clock import ExchangeClock
 from stages.tune.first_weights import FirstWeights
 from stages.tune.fragments import pieces, place_of, whole_shapes
 from stages.tune.guards import Guard, Skip
-from stages.tune.journal import Journal
+from stages.tune.journal import Journal, read_journal
 from stages.tune.memory import TrainingMemory
 from stages.tune.mesh import Mesh
 from stages.tune.muon import LEARNING_RATE_SCALE
@@ -287,6 +287,12 @@ class Worker:
         self.memory.finish()
 
     def metrics(self, seconds: float) -> dict[str, Any]:
+        """Of the run; `tokens_per_second` is this launch's, or the last logged where all steps
+        were done before it.
+        """
+        speed = self.trained / max(seconds, 1e-9)
+        if not self.trained and (logged := read_journal(self.scratch)):
+            speed = logged[-1]["tokens_per_second"]
         return {
             "parameters": self.parameters,
             "steps": self.step,
@@ -297,5 +303,5 @@ class Worker:
             "rollbacks": len(self.skips),
             "skips": self.skips,
             "slow_ranks": sorted(self.stragglers.named),
-            "tokens_per_second": self.trained / max(seconds, 1e-9),
+            "tokens_per_second": speed,
         }

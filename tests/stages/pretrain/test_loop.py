@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from cluster.watch import Watch
 from model.config import ModelConfig
 from model.transformer import Transformer
 from stages.pretrain import DECAY_FRACTION, Config, loop
@@ -131,7 +133,10 @@ def test_a_killed_run_ends_with_the_same_bytes(
         )
         with pytest.raises(KeyboardInterrupt):
             loop.train(job)
-    assert find_checkpoints(tmp_path / "killed" / "checkpoints")[-1].step == 7  # the decay's start
+    begun, checkpoints = time.monotonic(), tmp_path / "killed" / "checkpoints"
+    while find_checkpoints(checkpoints)[-1].step < 7 and time.monotonic() - begun < 10:
+        time.sleep(0.05)  # it is still being written, beside the training
+    assert find_checkpoints(checkpoints)[-1].step == 7  # the decay's start
     loop.train(job)
     assert _losses(tmp_path / "killed") == _losses(tmp_path / "whole")
     ours, theirs = _weights(tmp_path / "killed"), _weights(tmp_path / "whole")
@@ -165,6 +170,9 @@ def test_metrics_count_what_was_spent(
     assert metrics["flops"] == SHAPE.flops_per_token(16) * 1280
     assert 0 < metrics["heldout_loss"] < 6
     assert json.dumps(metrics)
+    loop.train(_job(tokens, tmp_path / "run"))  # nothing was left to be done
+    last = read_journal(tmp_path / "run")[-1]["tokens_per_second"]
+    assert said[-1] == metrics | {"tokens_per_second": last}
 
 
 def test_every_step_is_measured(tokens: Path, tmp_path: Path, one_rank: Path) -> None:
@@ -177,6 +185,23 @@ def test_every_step_is_measured(tokens: Path, tmp_path: Path, one_rank: Path) ->
         for part in ("data_wait_seconds", "communication_seconds"):
             assert 0 < line[part] < line["step_seconds"]
     assert [line["step"] for line in lines if "heldout_loss" in line] == [3, 7]
+
+
+def test_the_watch_has_patience_while_the_journal_closes(
+    tokens: Path, tmp_path: Path, one_rank: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+    watches: list[Watch] = []
+    monkeypatch.setattr(
+        Watch, "__enter__",
+        lambda own, enter=Watch.__enter__: (watches.append(own), enter(own))[1],
+    )  # fmt: skip
+    monkeypatch.setattr(
+        loop.Journal, "close",
+        lambda own, close=loop.Journal.close: (limits.append(watches[-1].limit_s()), close(own)),
+    )  # fmt: skip
+    loop.train(_job(tokens, tmp_path / "run", watch={"hang_s": 7.0, "start_s": 500.0}))
+    assert limits == [500.0]
 
 
 def _flops(tokens: Path, step: int) -> float:
