@@ -46,7 +46,7 @@ def die(job: dict[str, Any], victim: int, step: int, beats: int) -> None:
 
     def counted(worker: Worker, doing: str, **more: Any) -> None:
         nonlocal seen
-        seen += worker.step == step
+        seen += getattr(worker, "step", None) == step
         if worker.rank == victim and seen == beats:
             os.kill(os.getpid(), signal.SIGKILL)
         beat(worker, doing, **more)
@@ -61,7 +61,7 @@ def hang(job: dict[str, Any], victim: int, step: int) -> None:
 
     def stuck(worker: Worker, doing: str, **more: Any) -> None:
         beat(worker, doing, **more)
-        if worker.rank == victim and worker.step == step:
+        if worker.rank == victim and getattr(worker, "step", None) == step:
             (worker.scratch / HANG_BEGAN).write_text(str(time.time()))
             time.sleep(1e6)
 
@@ -75,7 +75,7 @@ def spin(job: dict[str, Any], step: int) -> None:
 
     def busy(worker: Worker, doing: str, **more: Any) -> None:
         beat(worker, doing, **more)
-        if worker.step == step and doing == "forward":
+        if getattr(worker, "step", None) == step and doing == "forward":
             torch.cuda._sleep(1 << 45)
 
     Worker.beat = busy  # type: ignore[method-assign]
@@ -202,7 +202,7 @@ def until(job: dict[str, Any], step: int) -> None:
 
     def saved(worker: Worker) -> None:
         save(worker)
-        if worker.step == step:
+        if getattr(worker, "step", None) == step:
             worker.finish()
             raise Enough
 
