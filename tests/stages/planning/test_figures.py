@@ -77,10 +77,7 @@ def test_the_large_recipes_fit_their_clusters(
     days: float,
     mfu: float,
 ) -> None:
-    changes = [f"hardware.device={device}"]
-    if (name, device) == ("70b", "h100"):
-        changes.append("stages.base.parallel.rows=2")  # as the recipe says
-    figures = figures_of(load_recipe(name, changes), tmp_path)
+    figures = figures_of(load_recipe(name, [f"hardware.device={device}"]), tmp_path)
     assert least < figures["parameters"] < most
     assert figures["fits"].startswith("yes: "), figures["fits"]
     assert 0 < figures["days"] < days
