@@ -8,6 +8,7 @@ one counts as complete once our note lies in it, written after everything else.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ from stages.tune.transformers_decoder import run_by_our_decoder
 from stages.tune.watching import Watching
 
 COMPLETE = "complete.json"
+NOTES = f"checkpoint-*/{COMPLETE}"
 LOG_EVERY = 5
 SAMPLED_ROWS = 2000
 """Conversations whose lengths tell how many tokens a step takes."""
@@ -175,7 +177,7 @@ def lora_config(config: FineTuning, task: str) -> Any:
 def train_and_save(trainer: Any, job: dict[str, Any], meter: Meter) -> dict[str, Any]:
     """Train from the last complete checkpoint, save the model, give the metrics all stages have."""
     scratch = Path(job["scratch"])
-    resume, note = last_complete(scratch / "trl")
+    resume, note = last_complete(scratch / "trl", trainer.args.max_steps)
     done, meter.tokens_before = note.get("step", 0), note.get("tokens", 0)
     # Its lines say how many steps were done, so that of the saved step is kept.
     watching = Watching.model_validate(job["config"]["watch"])
@@ -196,15 +198,15 @@ def train_and_save(trainer: Any, job: dict[str, Any], meter: Meter) -> dict[str,
     }
 
 
-def last_complete(folder: Path) -> tuple[Path | None, dict[str, Any]]:
-    """The newest checkpoint that was wholly written, and its note."""
-    notes = sorted(
-        folder.glob(f"checkpoint-*/{COMPLETE}"),
-        key=lambda path: int(path.parent.name.split("-")[1]),
-    )
-    if not notes:
+def last_complete(folder: Path, most: float = math.inf) -> tuple[Path | None, dict[str, Any]]:
+    """The newest checkpoint that was wholly written, and its note; not one of more than `most`
+    steps, which a longer run left.
+    """
+    found = {int(path.parent.name.split("-")[1]): path for path in folder.glob(NOTES)}
+    steps = max((step for step in found if step <= most), default=None)
+    if steps is None:
         return None, {}
-    return notes[-1].parent, json.loads(notes[-1].read_text(encoding="utf-8"))
+    return found[steps].parent, json.loads(found[steps].read_text(encoding="utf-8"))
 
 
 def save_model(model: Any, job: dict[str, Any], folder: Path) -> None:

@@ -121,6 +121,19 @@ def test_a_cut_sft_run_ends_as_an_undisturbed_one(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_a_shorter_run_does_not_end_with_a_longer_ones_model(
+    parents: dict[str, str], tmp_path: Path
+) -> None:
+    from stages.align import sft_run
+
+    longer = _train(sft_run, parents, tmp_path / "run", steps=8)
+    shorter = _train(sft_run, parents, tmp_path / "run", steps=6)
+    assert (longer["steps"], shorter["steps"]) == (8, 6)
+    assert (
+        shorter["tokens"] < longer["tokens"] and shorter["heldout_loss"] != longer["heldout_loss"]
+    )
+
+
 def test_muon_steps_the_matrices_by_one_size(parents: dict[str, str], tmp_path: Path) -> None:
     """One step at rate r, no warmup: an orthogonal matrix times 0.2 r sqrt(larger side)."""
     from stages.align import sft_run
