@@ -12,8 +12,8 @@ import pytest
 
 from tests.chaos.elastic import EVERY
 from tests.dist import faults
+from tests.dist.left_behind import losses
 from tests.dist.ranks import job, run, write_tokens
-from tests.dist.test_faults import losses
 from tests.stages.test_cli import ROOT
 
 

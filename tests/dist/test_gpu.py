@@ -17,7 +17,8 @@ from cluster.watch import HANG_EXIT
 from tests.dist import faults, ranks
 from tests.dist.shapes import Shape, name, reference, train_at
 from tests.dist.shapes import model_shape as small_shape
-from tests.dist.test_faults import hang, losses, spoil_two_steps
+from tests.dist.left_behind import losses
+from tests.dist.test_faults import hang, spoil_two_steps
 
 pytestmark = [
     pytest.mark.gpu,
