@@ -1,10 +1,10 @@
 """Run a training loop on a group of workers: launch, process group, failures, elasticity, progress.
 
-The only importer of `ray.train`. A loop is a module-level function of one dictionary; each worker
-calls it once with the same dictionary, inside an initialised torch process group (gloo on CPUs,
-nccl on GPUs). What survives a dead worker is what the loop itself committed to its scratch folder:
-after a failure Ray Train starts a new group, of another size when elastic, and the loop resumes
-from there.
+With `cluster.rank`, the only importer of `ray.train`. A loop is a module-level function of one
+dictionary; each worker calls it once with the same dictionary, inside an initialised torch process
+group (gloo on CPUs, nccl on GPUs). What survives a dead worker is what the loop itself committed to
+its scratch folder: after a failure Ray Train starts a new group, of another size when elastic, and
+the loop resumes from there.
 
 `scratch` must be seen by driver and workers alike: a local folder on one machine, a shared file
 system on a cluster.
@@ -12,21 +12,16 @@ system on a cluster.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster import session
-from cluster.board import BOARD, Board, Progress, WorkerError, watched
-from cluster.errors import UserError, device_memory_is_full, disk_is_full
+from cluster.board import Board, Progress, WorkerError, watched
+from cluster.rank import Loop, Rank
 
 if TYPE_CHECKING:
     from ray.train.v2.api.config import FailureConfig
-
-Loop = Callable[[dict[str, Any]], None]
 
 RESTARTS = 3
 """How many times in a row a group is started again that got no further than the one before."""
@@ -39,19 +34,11 @@ ELASTIC_START_S = 10.0
 after a node's death it may have counted the dead one."""
 NODES_START_S = 1800.0
 """How long a group of fixed size waits on a cluster that may have to start nodes for it."""
-MEET_S = 600.0
-"""How long ranks wait for all of them to be there."""
-COLLECTIVE_S = 7200
-"""How long torch lets a rank wait in a collective for the others, and NCCL's own watchdog for a
-sign of life. Far above any watch's limit (`cluster.watch`), which says who hangs where: torch would
-end the process without a word of that, after 10 minutes on NCCL and 30 on gloo."""
+NOTICE_S = 2.0
+"""How often a group on a cluster asks whether one of its nodes is about to be taken away."""
 
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
 """Ray leaves a machine's GPUs in sight of workers that asked for none, and DeepSpeed takes them."""
-
-_RETRYABLE = (RuntimeError, OSError)
-"""What a lost peer, a network or a store out of reach raises; anything else, a full disk or a full
-device would only fail again."""
 
 
 def run_workers(
@@ -85,7 +72,7 @@ def run_workers(
         "restarts": restarts,
     }  # fmt: skip
     with watched(board, progress):
-        failure = _fit(_Worker(loop), launch, workers, scratch, name, gpu, restarts, resize_s)
+        failure = _fit(Rank(loop), launch, workers, scratch, name, gpu, restarts, resize_s)
     board.raise_error()
     if failure is not None:
         cause = board.last_words() or failure
@@ -94,7 +81,7 @@ def run_workers(
 
 
 def _fit(
-    worker: _Worker,
+    worker: Rank,
     launch: dict[str, Any],
     workers: int | tuple[int, int],
     scratch: Path,
@@ -179,118 +166,13 @@ def _trainer_class(single_node: bool) -> Any:
 
 
 def _tune_launch(elastic: bool) -> None:
-    """Ray Train's switches that make a launch on one machine seconds faster, and how long a group
-    waits for its places; the user's own win.
+    """Ray Train's switches: how long a group waits for its places, and how soon it hears that it
+    will lose a node; the user's own win. What makes a launch on one machine seconds faster is in
+    `session`.
     """
     if os.environ.get(START_TIMEOUT) in (str(ELASTIC_START_S), str(NODES_START_S)):
         del os.environ[START_TIMEOUT]  # of a launch before this one
     if elastic or not session.started_here():
         os.environ.setdefault(START_TIMEOUT, str(ELASTIC_START_S if elastic else NODES_START_S))
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
-    os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
+    os.environ.setdefault("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", str(NOTICE_S))
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-
-
-class _Worker:
-    """What Ray Train calls on every rank: threads, process group, the loop, errors to the board."""
-
-    def __init__(self, loop: Loop) -> None:
-        self.loop = loop
-
-    def __call__(self, launch: dict[str, Any]) -> None:
-        board = Board(Path(launch["board"]))
-        if board.has_error():  # an earlier group met an error that would only come again
-            return
-        os.environ[BOARD] = launch["board"]
-        try:
-            _take_place(launch["threads"], launch["gpu"])
-            if os.environ["RANK"] == "0":
-                board.count_start(launch["restarts"], int(os.environ["WORLD_SIZE"]))
-            with _process_group(launch["gpu"]):
-                self.loop(launch["config"])
-        except Exception as error:
-            told: Exception = error
-            if device_memory_is_full(error) and not board.took_over():
-                told = _no_memory(error)
-            retryable = isinstance(told, _RETRYABLE) and not isinstance(told, WorkerError)
-            if retryable and not disk_is_full(error):
-                board.note_failure(error)
-                raise
-            with contextlib.suppress(OSError):  # a full disk may hold no note of it either
-                board.write_error(told)
-            if not board.has_error() or os.environ.get("WORLD_SIZE") != "1":
-                raise  # so that no other rank waits for this one
-
-
-def _no_memory(error: Exception) -> UserError:
-    """A device without room would be without it again: the user's to mend, not worth a restart.
-
-    Not so where a group took over from one that died: the driver may not yet have freed what the
-    dead held.
-    """
-    rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-    said = str(error).strip().splitlines()[0]
-    return UserError(
-        f"rank {rank} of {size} found no memory for its next tensor: {said} `raylm plan` says what "
-        "each worker holds, and what would fit; what was committed is kept, and the same command "
-        "goes on from there."
-    )
-
-
-def _take_place(threads: int, gpu: bool) -> None:
-    """This rank's environment, as torchrun would set it."""
-    import ray.train
-    from ray.train.collective import broadcast_from_rank_zero
-
-    context = ray.train.get_context()
-    rank, size = context.get_world_rank(), context.get_world_size()
-    address = broadcast_from_rank_zero(_free_address() if rank == 0 else None)
-    os.environ.update(
-        MASTER_ADDR=address[0], MASTER_PORT=str(address[1]), RANK=str(rank), WORLD_SIZE=str(size),
-        # DeepSpeed takes it for the device's number, and Ray shows a worker one device.
-        LOCAL_RANK=str(0 if gpu else context.get_local_rank()),
-        NODE_RANK=str(context.get_node_rank()),
-        LOCAL_WORLD_SIZE=str(context.get_local_world_size()), OMP_NUM_THREADS=str(threads),
-    )  # fmt: skip
-    os.environ.setdefault("TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC", str(COLLECTIVE_S))
-
-
-@contextlib.contextmanager
-def _process_group(gpu: bool) -> Iterator[None]:
-    """Threads and torch.distributed for this rank.
-
-    Done here and not by Ray's TorchTrainer, whose backend makes driver and controller import torch
-    before the first worker starts.
-    """
-    import torch
-    import torch.distributed as dist
-    from torch.distributed import distributed_c10d
-
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    if gpu:
-        torch.cuda.set_device(0)  # Ray shows each worker only its own device
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    limit = timedelta(seconds=COLLECTIVE_S)
-    # groups made later (DeepSpeed's, a mesh's) take these, not the timeout of the first one
-    distributed_c10d.default_pg_timeout = distributed_c10d.default_pg_nccl_timeout = limit
-    store = dist.TCPStore(host, port, size, rank == 0, timeout=timedelta(seconds=MEET_S))
-    store.set_timeout(limit)
-    backend = "nccl" if gpu else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
-    yield
-    # not after an error: with peers in a collective, NCCL would wait for them and hide the cause
-    dist.destroy_process_group()
-
-
-def _free_address() -> tuple[str, int]:
-    """This node's address and a port nobody listens on."""
-    import socket
-
-    import ray
-
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return ray.util.get_node_ip_address(), int(probe.getsockname()[1])

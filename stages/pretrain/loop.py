@@ -46,7 +46,7 @@ def train(job: dict[str, Any]) -> None:
         started, reported = time.monotonic(), 0.0
         if worker.resumed:
             journal.event("resumed", worker.step, workers=worker.world)
-        while worker.step < config.steps and not worker.stopping.due:
+        while worker.goes_on:
             rate = worker.set_learning_rate()
             evaluates = config.evaluates_at(worker.step + 1)
             by_source = worker.losses_by_source(worker.batch()) if evaluates else {}
@@ -79,6 +79,8 @@ def train(job: dict[str, Any]) -> None:
                 worker.go_back(journal)
             elif worker.is_to_save or worker.stopping.due:
                 worker.save()
+            if worker.goes_on:
+                worker.make_way(seen, journal)
             if time.monotonic() - reported > REPORT_S:
                 reported = time.monotonic()
                 speed = f"{measured['tokens_per_second']:,.0f} tokens/s"

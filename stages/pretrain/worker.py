@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch.distributed as dist
 
 from cluster.board import report
 from cluster.errors import UserError
+from cluster.rank import NodeLeaves, node_leaves
 from cluster.watch import Stragglers, Watch
 from model.acceleration import accelerate
 from model.config import ModelConfig
@@ -26,6 +26,7 @@ from model.schedule import learning_rate
 from stages.pretrain import DECAY_FRACTION, Config
 from stages.pretrain.data import HeldoutText, TrainingSet
 from stages.pretrain.evaluation import Stopping, heldout_losses, losses_by_source
+from stages.pretrain.seen import Seen
 from stages.pretrain.tasks import Question, accuracies
 from stages.text.token_shards import TokenBatch
 from stages.tune.checkpoint import Checkpoint
@@ -43,18 +44,6 @@ from stages.tune.passes import passes_of
 from stages.tune.pipeline import renaming
 from stages.tune.precision import uses_bfloat16
 from stages.tune.work_clock import WorkClock
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One step as all ranks see it: mean loss, that of each rank with tokens, each rank's seconds
-    of work for an equal share of the rows, and the FLOPs of all rows.
-    """
-
-    loss: float
-    by_rank: dict[int, float]
-    work_s: list[float]
-    flops: float
 
 
 class Worker:
@@ -142,6 +131,11 @@ class Worker:
         return "bfloat16" if self.bfloat16 else "float32"
 
     @property
+    def goes_on(self) -> bool:
+        """Whether there is another step to take."""
+        return self.step < self.config.steps and not self.stopping.due
+
+    @property
     def is_to_save(self) -> bool:
         """Whether a checkpoint of the step now reached is due.
 
@@ -188,24 +182,12 @@ class Worker:
         self.guard.judge(seen.loss, seen.by_rank)
 
     def share(self, rows: Rows, loss_sum: float, predicted: float, flops: float) -> Seen:
-        """Gather every rank's summed loss, predicted tokens, seconds of work on these rows and
-        their FLOPs, which all ranks of a data group name alike.
+        """What all ranks see of the step, of which each brings its own part; the FLOPs are those of
+        its rows, which all ranks of a data group name alike.
         """
         even = self.config.rows / self.mesh.data / len(rows[0])  # some ranks may have a row more
-        own = torch.tensor(
-            [loss_sum, predicted, self.clock.take() * even, flops], dtype=torch.float64
-        )
-        all_ranks = [torch.empty_like(own.to(self.device)) for _ in range(self.world)]
-        dist.all_gather(all_ranks, own.to(self.device))
-        losses, counts, seconds, work = (
-            list(column) for column in zip(*torch.stack(all_ranks).tolist(), strict=True)
-        )
-        return Seen(
-            sum(losses) / sum(counts),
-            {rank: losses[rank] / n for rank, n in enumerate(counts) if n},
-            seconds,
-            sum(work) * self.mesh.data / self.world,
-        )
+        work_s, own_flops = self.clock.take() * even, flops * self.mesh.data / self.world
+        return Seen.by_all(loss_sum, predicted, work_s, own_flops, node_leaves(), self.device)
 
     def set_learning_rate(self) -> float:
         config = self.config
@@ -281,6 +263,24 @@ class Worker:
         self.beat("copying a checkpoint")
         self.memory.save(self.step, state, pinned=(self.config.decay_start,))
         self.saved = self.step
+
+    def make_way(self, seen: Seen, journal: Journal) -> None:
+        """Where a node is about to be taken away: commit the step now reached, and end the group,
+        which starts again on other nodes. While steps are refused it stays, as their checkpoint
+        would push out the one to go back to.
+
+        Raises NodeLeaves.
+        """
+        if not seen.leaving or self.guard.refused:
+            return
+        if self.saved < self.step:
+            self.save()
+        self.finish()
+        hosts = [self.memory.hosts[rank] for rank in seen.leaving]
+        journal.event("leaving", self.step, ranks=seen.leaving, hosts=hosts)
+        said = f"ranks {seen.leaving} on {hosts} will be taken away: starting again without them"
+        report({}, self.step, self.config.steps, said)
+        raise NodeLeaves(said)
 
     def finish(self) -> None:
         """Wait for the last checkpoint."""

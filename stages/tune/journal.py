@@ -69,8 +69,8 @@ class Journal:
         self._sinks.write(step, values)
 
     def event(self, kind: str, step: int, **facts: Any) -> None:
-        """Note something out of the ordinary: a skipped step, a rollback, a slow rank, a resume, a
-        sink that is left out.
+        """Note something out of the ordinary: a skipped step, a rollback, a slow rank, a resume,
+        ranks that leave, a sink that is left out.
         """
         if self._sinks is not None:
             self._note(kind, step, **facts)

@@ -1,7 +1,9 @@
-"""An elastic training on a Ray cluster of several nodes on this machine, through three faults.
+"""An elastic training on a Ray cluster of several nodes on this machine, through faults.
 
-A worker is killed, a node dies with all it runs, a new node comes. Prints one JSON object: what
-each fault cost, and the losses. A script, so that its cluster is no other test's.
+`faults`: a worker is killed, a node dies with all it runs, a new node comes. `drain`: a node is
+told that it will be taken away (SIGTERM), between two checkpoints far apart, and must find the
+time to be left. Prints one JSON object: what each fault cost, and the losses. A script, so that its
+cluster is no other test's.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -21,6 +24,7 @@ from tests.dist.ranks import job, write_tokens
 
 STEP_S = 0.25
 EVERY = 2
+FAR = 1000
 
 
 def train(config: dict[str, Any]) -> None:
@@ -81,21 +85,31 @@ class Run:
                 "resumed_at": resume["step"], "workers": self.worker()["world"]}  # fmt: skip
 
 
-def main(folder: Path) -> None:
+def begin_node(address: str) -> subprocess.Popen[bytes]:
+    """A node as in a pod of its own: SIGTERM is how it hears that it will be taken away."""
+    ray = Path(sys.executable).with_name("ray")
+    return subprocess.Popen(
+        [ray, "start", "--block", f"--address={address}", "--num-cpus=1"], stdout=sys.stderr
+    )
+
+
+def main(folder: Path, plan: str) -> None:
     from cluster import session
 
-    session.prepare_environment()
+    session.prepare_environment(laptop=False)
     import ray
     from ray.cluster_utils import Cluster
 
     from cluster.trainer import run_workers
 
+    every = EVERY if plan == "faults" else FAR
+
     tokens = write_tokens(folder / "tokens")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    node = cluster.add_node(num_cpus=1)
+    node = cluster.add_node(num_cpus=1) if plan == "faults" else begin_node(cluster.address)
     ray.init(address=cluster.address, log_to_driver=False)
     scratch = folder / "run"
-    fields = {"steps": 400, "checkpoint_every": EVERY, "parallel": {"rows": 8, "workers": [1, 2]}}
+    fields = {"steps": 400, "checkpoint_every": every, "parallel": {"rows": 8, "workers": [1, 2]}}
     config = job(tokens, scratch, **fields) | {"step_s": STEP_S}
     outcome: dict[str, Any] = {}
 
@@ -110,14 +124,19 @@ def main(folder: Path) -> None:
     run = Run(scratch)
     wait("a first step of two workers", lambda: run.moving(2) and run.done() > 2 * EVERY)
     faults = [{"fault": "launch", "seconds": time.monotonic() - began, "workers": 2}]
-    faults.append(
-        run.fault("killed worker", lambda: os.kill(run.worker(1)["pid"], signal.SIGKILL), world=2)
-    )
-    faults.append(
-        run.fault("dead node", lambda: cluster.remove_node(node, allow_graceful=False), world=1)
-    )
-    faults.append(run.fault("new node", lambda: cluster.add_node(num_cpus=1), world=2))
-    print(json.dumps({"faults": faults, "losses": [x["loss"] for x in read_journal(scratch)]}))
+    harm: dict[str, tuple[Callable[[], Any], int]] = {
+        "killed worker": (lambda: os.kill(run.worker(1)["pid"], signal.SIGKILL), 2),
+        "dead node": (lambda: cluster.remove_node(node, allow_graceful=False), 1),
+        "new node": (lambda: cluster.add_node(num_cpus=1), 2),
+    }
+    if plan == "drain":
+        harm = {"drained node": (node.terminate, 1)}
+    faults += [run.fault(name, act, world) for name, (act, world) in harm.items()]
+    if plan == "drain":
+        node.wait(60)  # it ends as soon as the group has left it
+    left = [e for e in read_journal(scratch, EVENTS) if e["event"] == "leaving"]
+    losses = [line["loss"] for line in read_journal(scratch)]
+    print(json.dumps({"faults": faults, "losses": losses, "left": left}))
     sys.stdout.flush()
     ray.shutdown()
     cluster.shutdown()
@@ -125,4 +144,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

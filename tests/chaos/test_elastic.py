@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,25 +17,37 @@ from tests.dist.left_behind import losses
 from tests.dist.ranks import job, run, write_tokens
 from tests.stages.test_cli import ROOT
 
+pytestmark = [pytest.mark.chaos, pytest.mark.dist, pytest.mark.timeout(900)]
 
-@pytest.mark.chaos
-@pytest.mark.dist
-@pytest.mark.timeout(900)
-def test_a_killed_worker_a_dead_node_and_a_new_one(tmp_path: Path) -> None:
+
+def _through(plan: str, folder: Path) -> dict[str, Any]:
+    """What `tests.chaos.elastic` says of a plan's faults; its losses are those of one process."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.chaos.elastic", str(tmp_path)],
+        [sys.executable, "-m", "tests.chaos.elastic", str(folder), plan],
         cwd=ROOT, capture_output=True, text=True, timeout=800,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-4000:]
-    said = json.loads(ended.stdout.splitlines()[-1])
+    said = dict(json.loads(ended.stdout.splitlines()[-1]))
     print(json.dumps(said["faults"]))
-    _launch, *harm = said["faults"]
+    alone = job(write_tokens(folder / "t"), folder / "alone", steps=400)
+    run(1, faults.until, alone, 40, log=folder / "log")
+    expected = losses(folder / "alone")[: len(said["losses"])]
+    assert said["losses"][: len(expected)] == pytest.approx(expected, abs=1e-5)
+    return said
+
+
+def test_a_killed_worker_a_dead_node_and_a_new_one(tmp_path: Path) -> None:
+    _launch, *harm = _through("faults", tmp_path)["faults"]
     assert [fault["workers"] for fault in harm] == [2, 1, 2]
     for fault in harm:
         assert fault["done"] - fault["resumed_at"] <= EVERY + 1, fault
         assert fault["resumed_at"] > 0, fault
-    alone = job(write_tokens(tmp_path / "t"), tmp_path / "alone", steps=400)
-    run(1, faults.until, alone | {"config": alone["config"]}, 40, log=tmp_path / "log")
-    expected = losses(tmp_path / "alone")[: len(said["losses"])]
-    assert said["losses"][: len(expected)] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_node_that_will_be_taken_away_costs_no_step(tmp_path: Path) -> None:
+    said = _through("drain", tmp_path)
+    _launch, fault = said["faults"]
+    (left,) = said["left"]
+    assert fault["workers"] == 1 and len(left["ranks"]) == 1
+    assert fault["resumed_at"] == left["step"] >= fault["done"], "all is kept, by no other save"

@@ -14,13 +14,8 @@ import pytest
 from cluster import session, trainer
 from cluster.board import BOARD, WorkerError, report
 from cluster.errors import UserError, disk_is_full
-from cluster.trainer import (
-    COLLECTIVE_S,
-    START_TIMEOUT,
-    _failures_allowed,
-    _tune_launch,
-    run_workers,
-)
+from cluster.rank import COLLECTIVE_S, node_leaves
+from cluster.trainer import START_TIMEOUT, _failures_allowed, _tune_launch, run_workers
 from cluster.watch import START_S, Watch
 from tests.cluster.test_board import fill
 
@@ -211,6 +206,39 @@ def _sight(config: dict[str, Any]) -> None:
 def test_workers_that_asked_for_no_gpu_see_none(ray_session: None, tmp_path: Path) -> None:
     found = _run(_sight, {}, tmp_path)
     assert found == {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+
+
+def _noticed(config: dict[str, Any]) -> None:
+    """What this worker says of its node before a notice, after another node's, and after its own,
+    noted as Ray's watcher of draining nodes does.
+    """
+    from ray.train import PreemptionInfo
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    said = [node_leaves()]
+    for rank in (1, 0):
+        notice = PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"node": [rank]})
+        get_train_context().preemption_context.preemption_info = notice
+        said.append(node_leaves())
+    report({"said": said})
+
+
+def test_a_rank_hears_that_its_node_will_be_taken_away(ray_session: None, tmp_path: Path) -> None:
+    assert not node_leaves(), "no worker of Ray Train's"
+    assert _run(_noticed, {}, tmp_path) == {"said": [False, False, True]}
+
+
+WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+
+
+def test_only_a_session_of_this_machine_goes_without_the_watcher_of_draining_nodes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(WATCHER, raising=False)
+    assert WATCHER not in session.prepare_environment(laptop=False)
+    _tune_launch(elastic=True)
+    assert WATCHER not in os.environ, "on by Ray's default"
+    assert session.prepare_environment(laptop=True)[WATCHER] == "0"
 
 
 def test_how_long_a_group_waits_for_its_places(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.pretrain import loop
+from cluster.rank import NodeLeaves
+from stages.pretrain import loop, worker
 from stages.pretrain.worker import Worker
 from stages.tune import decoder, pipeline, saver
 from stages.tune.engine import shard_optimizer
@@ -53,6 +54,23 @@ def die(job: dict[str, Any], victim: int, step: int, beats: int) -> None:
 
     Worker.beat = counted  # type: ignore[method-assign]
     loop.train(job)
+
+
+def leave(job: dict[str, Any], victim: int, step: int) -> None:
+    """Train; in that step one rank alone hears that its node will be taken away. Returns where the
+    group ends for it.
+    """
+    begin = Worker.set_learning_rate
+
+    def begun(run: Worker) -> float:
+        worker.node_leaves = lambda: run.rank == victim and run.step >= step
+        return begin(run)
+
+    Worker.set_learning_rate = begun  # type: ignore[method-assign]
+    try:
+        loop.train(job)
+    except NodeLeaves:
+        torch.distributed.barrier()
 
 
 def hang(job: dict[str, Any], victim: int, step: int) -> None:

@@ -72,6 +72,31 @@ def test_killed_runs_end_with_the_same_bits(tokens: Path, tmp_path: Path) -> Non
     _kill_and_compare(tokens, tmp_path, 3, 12, 1, ZERO_1)
 
 
+def test_a_node_that_is_about_to_leave_costs_no_step(tokens: Path, tmp_path: Path) -> None:
+    """One rank hears of it between two checkpoints; all commit that step, and leave."""
+    whole, left = (
+        job(tokens, tmp_path / name, checkpoint_every=5, parallel=ZERO_1)
+        for name in ("whole", "left")
+    )
+    run(2, faults.train, whole, log=tmp_path / "log")
+    run(2, faults.leave, left, 1, 6, log=tmp_path / "log")
+    assert [c.step for c in find_checkpoints(tmp_path / "left/checkpoints")] == [5, 7]
+    assert len(losses(tmp_path / "left")) == 7
+    (event,) = events(tmp_path / "left", "leaving")
+    assert (event["step"], event["ranks"]) == (7, [1])
+    run(2, faults.train, left, log=tmp_path / "log")
+    assert [e["step"] for e in events(tmp_path / "left", "resumed")] == [7]
+    assert losses(tmp_path / "left") == losses(tmp_path / "whole")
+    ours, theirs = weights(tmp_path / "left"), weights(tmp_path / "whole")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_run_that_ends_with_that_step_ends(tokens: Path, tmp_path: Path) -> None:
+    there = job(tokens, tmp_path, steps=6, parallel=ZERO_1)
+    run(2, faults.leave, there, 0, 5, log=tmp_path / "log")
+    assert not events(tmp_path, "leaving") and len(losses(tmp_path)) == 6
+
+
 MORE: dict[str, dict[str, Any]] = {
     "experts": {"sizes": EXPERT_SIZES},
     "bfloat16": {"precision": "bfloat16"},
