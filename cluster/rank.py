@@ -15,6 +15,7 @@ from typing import Any
 
 from cluster.board import BOARD, Board, WorkerError
 from cluster.errors import UserError, device_memory_is_full, disk_is_full
+from cluster.session import cores
 
 Loop = Callable[[dict[str, Any]], None]
 
@@ -24,6 +25,8 @@ COLLECTIVE_S = 7200
 """How long torch lets a rank wait in a collective for the others, and NCCL's own watchdog for a
 sign of life. Far above any watch's limit (`cluster.watch`), which says who hangs where: torch would
 end the process without a word of that, after 10 minutes on NCCL and 30 on gloo."""
+COMPILERS = 32
+"""The most compiler processes of a rank, as torch has it; the ranks of a node share its cores."""
 
 _RETRYABLE = (RuntimeError, OSError)
 """What a lost peer, a network or a store out of reach raises; anything else, a full disk or a full
@@ -103,14 +106,18 @@ def _take_place(threads: int, gpu: bool) -> None:
 
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
+    here = context.get_local_world_size()
     address = broadcast_from_rank_zero(_free_address() if rank == 0 else None)
     os.environ.update(
         MASTER_ADDR=address[0], MASTER_PORT=str(address[1]), RANK=str(rank), WORLD_SIZE=str(size),
         # DeepSpeed takes it for the device's number, and Ray shows a worker one device.
         LOCAL_RANK=str(0 if gpu else context.get_local_rank()),
         NODE_RANK=str(context.get_node_rank()),
-        LOCAL_WORLD_SIZE=str(context.get_local_world_size()), OMP_NUM_THREADS=str(threads),
+        LOCAL_WORLD_SIZE=str(here), OMP_NUM_THREADS=str(threads),
     )  # fmt: skip
+    # torch.compile would start up to 32 compilers for each rank of a node: hundreds, with 8 GPUs
+    compilers = max(1, min(COMPILERS, cores() // here))
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(compilers))
     os.environ.setdefault("TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC", str(COLLECTIVE_S))
 
 

@@ -25,11 +25,13 @@ pytestmark = pytest.mark.dist
 def _sum_of_ranks(config: dict[str, Any]) -> None:
     import torch
     import torch.distributed as dist
+    from torch._inductor import config as inductor
 
     total = torch.tensor(float(dist.get_rank() + 1))
     dist.all_reduce(total)
     found = {"sum": total.item() * config["times"], "threads": torch.get_num_threads()}
     found["waits_s"] = [_waits_s(group) for group in (dist.group.WORLD, dist.new_group())]
+    found["compilers"] = inductor.compile_threads
     found["watchdog_s"] = int(os.environ["TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC"])
     report(found | {"page_faults": _page_faults_of_a_tensor()}, 1, 2, "on")
 
@@ -85,6 +87,7 @@ def test_ranks_meet_and_rank_0_reports(ray_session: None, tmp_path: Path) -> Non
     assert (metrics["sum"], metrics["threads"]) == (6.0, 1)
     assert metrics["waits_s"] == [COLLECTIVE_S, COLLECTIVE_S], "or torch ends what a watch explains"
     assert metrics["watchdog_s"] == COLLECTIVE_S > 10 * START_S
+    assert 1 <= 2 * metrics["compilers"] <= max(2, session.cores()), "shared by a node's ranks"
     assert metrics["page_faults"] < 1000  # what is freed stays with the worker
     assert set(seen) <= {(1, 2, "on")}
     assert signal.getsignal(signal.SIGINT) is on_interrupt, "Ctrl-C is the command's to answer"
