@@ -33,16 +33,17 @@ _RETRYABLE = (RuntimeError, OSError)
 device would only fail again."""
 
 
-class NodeLeaves(RuntimeError):
-    """A node of the group is about to be taken away: the group is to start again without it."""
+class Leaving(RuntimeError):
+    """The group has committed what it has and ends, to start again at another place or size."""
 
 
-def node_leaves() -> bool:
-    """From inside a loop: whether the cluster is about to take this rank's node away.
+def told_to_leave() -> bool:
+    """From inside a loop: whether this rank's node is about to be taken away, or its group resized.
 
     Ray drains a node whose pod is told to end (a reclaimed spot machine's, an evicted one), or that
-    its autoscaler gives back, and Ray Train tells the workers. Its public `get_preemption_info` is
-    a barrier through an actor, too dear for every step: this reads the rank's own note.
+    its autoscaler gives back, and Ray Train tells the workers; `cluster.resizing` tells them alike.
+    Ray's public `get_preemption_info` is a barrier through an actor, too dear for every step: this
+    reads the rank's own note.
     """
     name = "ray.train.v2._internal.execution.context"
     try:

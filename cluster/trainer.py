@@ -52,13 +52,16 @@ def run_workers(
     gpu: bool = False,
     restarts: int = RESTARTS,
     resize_s: float = RESIZE_S,
+    commits: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run `loop(config)` on `workers` ranks and return what rank 0 reported last.
 
     `workers` may be (minimum, maximum): the group takes what the cluster has, goes on with fewer
     when some die, and takes in new ones, looking every `resize_s`. `threads` is torch's intra-op
-    threads in each worker. `progress` is called with (done, total, text) as rank 0 calls `report`.
+    threads in each worker. `commits` says that the loop, once it is `cluster.rank.told_to_leave`,
+    commits what it has and raises Leaving: then a resize loses nothing. `progress` is called with
+    (done, total, text) as rank 0 calls `report`.
 
     Raises UserError as raised in a worker; WorkerError for any other exception of the loop, and for
     a group that died more than `restarts` times in a row without getting further, with the last
@@ -72,7 +75,7 @@ def run_workers(
         "restarts": restarts,
     }  # fmt: skip
     with watched(board, progress):
-        failure = _fit(Rank(loop), launch, workers, scratch, name, gpu, restarts, resize_s)
+        failure = _fit(Rank(loop), launch, workers, scratch, name, gpu, restarts, resize_s, commits)
     board.raise_error()
     if failure is not None:
         cause = board.last_words() or failure
@@ -89,18 +92,20 @@ def _fit(
     gpu: bool,
     restarts: int,
     resize_s: float,
+    commits: bool,
 ) -> str | None:
     """Launch through Ray Train; the last failure's text when the group gave up, else None."""
     import ray
 
     if not ray.is_initialized():
         session.connect()
-    _tune_launch(elastic=not isinstance(workers, int))
+    elastic = not isinstance(workers, int)
+    _tune_launch(elastic)
     from ray.train.v2.api.config import RunConfig, ScalingConfig
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     resources = {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}
-    trainer = _trainer_class(single_node=len(ray.nodes()) == 1)(
+    trainer = _trainer_class(single_node=len(ray.nodes()) == 1, commits=commits and elastic)(
         worker,
         train_loop_config=launch,
         scaling_config=ScalingConfig(
@@ -113,7 +118,7 @@ def _fit(
             name=name,
             storage_path=str(scratch / "ray"),
             worker_runtime_env={"env_vars": session.KEEPING_MEMORY | ({} if gpu else _NO_GPU)},
-            failure_config=_failures_allowed(not isinstance(workers, int), restarts),
+            failure_config=_failures_allowed(elastic, restarts),
         ),
     )
     try:
@@ -138,8 +143,9 @@ def _failures_allowed(elastic: bool, restarts: int) -> FailureConfig:
     )
 
 
-def _trainer_class(single_node: bool) -> Any:
+def _trainer_class(single_node: bool, commits: bool) -> Any:
     """Ray's trainer without actors that a launch here has no use for; each costs a process start.
+    With `commits`, its groups are asked to commit before they are resized.
 
     One hands out Ray datasets, which our loops never take. On one machine the one that frees a dead
     controller's resources goes too: it asks the dashboard, which a laptop's session does not have.
@@ -150,6 +156,8 @@ def _trainer_class(single_node: bool) -> Any:
     )
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+    from cluster.resizing import CommitFirst
+
     unused: tuple[type, ...] = (DatasetsCallback,)
     if single_node:
         unused = (*unused, PlacementGroupCleanerCallback)
@@ -157,7 +165,8 @@ def _trainer_class(single_node: bool) -> Any:
     class Trainer(DataParallelTrainer):
         def _create_default_callbacks(self) -> list[Any]:
             callbacks = super()._create_default_callbacks()
-            return [c for c in callbacks if not isinstance(c, unused)]
+            used = [c for c in callbacks if not isinstance(c, unused)]
+            return [*used, CommitFirst()] if commits else used
 
         def _register_sigint_handler(self, controller: Any) -> None:
             """Ctrl-C stays the command's: Ray's handler ends the process silently, with 0."""

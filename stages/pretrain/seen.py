@@ -11,8 +11,8 @@ import torch.distributed as dist
 @dataclass(frozen=True)
 class Seen:
     """One step as all ranks see it: mean loss, that of each rank with tokens, each rank's seconds
-    of work for an equal share of the rows, the FLOPs of all rows, and the ranks whose node is about
-    to be taken away.
+    of work for an equal share of the rows, the FLOPs of all rows, and the ranks that were told to
+    leave.
     """
 
     loss: float

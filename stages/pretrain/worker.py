@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from cluster.board import report
 from cluster.errors import UserError
-from cluster.rank import NodeLeaves, node_leaves
+from cluster.rank import Leaving, told_to_leave
 from cluster.watch import Stragglers, Watch
 from model.acceleration import accelerate
 from model.config import ModelConfig
@@ -187,7 +187,7 @@ class Worker:
         """
         even = self.config.rows / self.mesh.data / len(rows[0])  # some ranks may have a row more
         work_s, own_flops = self.clock.take() * even, flops * self.mesh.data / self.world
-        return Seen.by_all(loss_sum, predicted, work_s, own_flops, node_leaves(), self.device)
+        return Seen.by_all(loss_sum, predicted, work_s, own_flops, told_to_leave(), self.device)
 
     def set_learning_rate(self) -> float:
         config = self.config
@@ -265,22 +265,22 @@ class Worker:
         self.saved = self.step
 
     def make_way(self, seen: Seen, journal: Journal) -> None:
-        """Where a node is about to be taken away: commit the step now reached, and end the group,
-        which starts again on other nodes. While steps are refused it stays, as their checkpoint
-        would push out the one to go back to.
+        """Where a rank was told to leave: commit the step now reached, and end the group, which
+        starts again on other nodes or at another size. While steps are refused it stays, as their
+        checkpoint would push out the one to go back to.
 
-        Raises NodeLeaves.
+        Raises Leaving.
         """
         if not seen.leaving or self.guard.refused:
             return
         if self.saved < self.step:
             self.save()
         self.finish()
-        hosts = [self.memory.hosts[rank] for rank in seen.leaving]
+        hosts = sorted({self.memory.hosts[rank] for rank in seen.leaving})
         journal.event("leaving", self.step, ranks=seen.leaving, hosts=hosts)
-        said = f"ranks {seen.leaving} on {hosts} will be taken away: starting again without them"
+        said = f"ranks {seen.leaving} on {', '.join(hosts)} leave: the group starts again"
         report({}, self.step, self.config.steps, said)
-        raise NodeLeaves(said)
+        raise Leaving(said)
 
     def finish(self) -> None:
         """Wait for the last checkpoint."""

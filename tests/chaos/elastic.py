@@ -1,13 +1,13 @@
 """An elastic training on a Ray cluster of several nodes on this machine, through faults.
 
-`faults`: a worker is killed, a node dies with all it runs, a new node comes. `drain`: a node is
-told that it will be taken away (SIGTERM), between two checkpoints far apart, and must find the
-time to be left. Prints one JSON object: what each fault cost, and the losses. A script, so that its
-cluster is no other test's.
+`sudden`: a worker is killed, a node dies with all it runs, a new node comes. `told`: between two
+checkpoints far apart a node comes, and is told that it will be taken away (SIGTERM). Prints one
+JSON object: what each fault cost, and the losses. A script, so that its cluster is no other test's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,21 +19,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cluster.errors import UserError
 from stages.tune.journal import EVENTS, read_journal
 from tests.dist.ranks import job, write_tokens
 
 STEP_S = 0.25
 EVERY = 2
 FAR = 1000
+ENOUGH = "enough"
 
 
 def train(config: dict[str, Any]) -> None:
-    """The pretraining loop, slowed down, with a note of each worker's process."""
+    """The pretraining loop, slowed down, with a note of each worker's process; it ends in an error
+    once there has been ENOUGH.
+    """
     from stages.pretrain import loop
     from tests.dist.faults import in_forward
 
     def slow(run: Any, loss: Any) -> Any:
         note = Path(config["scratch"]) / f"worker-{run.rank}.json"
+        if (note.parent / ENOUGH).exists():
+            raise UserError(ENOUGH)
         note.write_text(json.dumps({"pid": os.getpid(), "world": run.world, "step": run.step}))
         time.sleep(config["step_s"])
         return loss
@@ -102,45 +108,47 @@ def main(folder: Path, plan: str) -> None:
 
     from cluster.trainer import run_workers
 
-    every = EVERY if plan == "faults" else FAR
-
     tokens = write_tokens(folder / "tokens")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    node = cluster.add_node(num_cpus=1) if plan == "faults" else begin_node(cluster.address)
+    node = cluster.add_node(num_cpus=1) if plan == "sudden" else None
     ray.init(address=cluster.address, log_to_driver=False)
     scratch = folder / "run"
+    every, first = (EVERY, 2) if plan == "sudden" else (FAR, 1)
     fields = {"steps": 400, "checkpoint_every": every, "parallel": {"rows": 8, "workers": [1, 2]}}
     config = job(tokens, scratch, **fields) | {"step_s": STEP_S}
-    outcome: dict[str, Any] = {}
 
     def launch() -> None:
-        outcome["metrics"] = run_workers(
-            train, config, workers=(1, 2), scratch=scratch, name="elastic", threads=1, resize_s=3.0
-        )
+        with contextlib.suppress(UserError):
+            run_workers(
+                train, config, workers=(1, 2), scratch=scratch, name="elastic", threads=1,
+                resize_s=3.0, commits=True,
+            )  # fmt: skip
 
     began = time.monotonic()
     thread = threading.Thread(target=launch, daemon=True)
     thread.start()
     run = Run(scratch)
-    wait("a first step of two workers", lambda: run.moving(2) and run.done() > 2 * EVERY)
-    faults = [{"fault": "launch", "seconds": time.monotonic() - began, "workers": 2}]
-    harm: dict[str, tuple[Callable[[], Any], int]] = {
-        "killed worker": (lambda: os.kill(run.worker(1)["pid"], signal.SIGKILL), 2),
-        "dead node": (lambda: cluster.remove_node(node, allow_graceful=False), 1),
-        "new node": (lambda: cluster.add_node(num_cpus=1), 2),
-    }
-    if plan == "drain":
-        harm = {"drained node": (node.terminate, 1)}
-    faults += [run.fault(name, act, world) for name, (act, world) in harm.items()]
-    if plan == "drain":
-        node.wait(60)  # it ends as soon as the group has left it
+    wait(f"a first step of {first}", lambda: run.moving(first) and run.done() > 2 * EVERY)
+    faults = [{"fault": "launch", "seconds": time.monotonic() - began, "workers": first}]
+    if plan == "sudden":
+        pid = run.worker(1)["pid"]
+        faults.append(run.fault("killed worker", lambda: os.kill(pid, signal.SIGKILL), 2))
+        faults.append(
+            run.fault("dead node", lambda: cluster.remove_node(node, allow_graceful=False), 1)
+        )
+        faults.append(run.fault("new node", lambda: cluster.add_node(num_cpus=1), 2))
+    else:
+        nodes: list[subprocess.Popen[bytes]] = []
+        faults.append(run.fault("new node", lambda: nodes.append(begin_node(cluster.address)), 2))
+        faults.append(run.fault("drained node", nodes[0].terminate, 1))
+        nodes[0].wait(60)  # it ends as soon as the group has left it
     left = [e for e in read_journal(scratch, EVENTS) if e["event"] == "leaving"]
     losses = [line["loss"] for line in read_journal(scratch)]
     print(json.dumps({"faults": faults, "losses": losses, "left": left}))
-    sys.stdout.flush()
+    (scratch / ENOUGH).touch()
+    thread.join(120)
     ray.shutdown()
     cluster.shutdown()
-    os._exit(0)  # the training need not end
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 from cluster import session, trainer
 from cluster.board import BOARD, WorkerError, report
 from cluster.errors import UserError, disk_is_full
-from cluster.rank import COLLECTIVE_S, node_leaves
+from cluster.rank import COLLECTIVE_S, told_to_leave
 from cluster.trainer import START_TIMEOUT, _failures_allowed, _tune_launch, run_workers
 from cluster.watch import START_S, Watch
 from tests.cluster.test_board import fill
@@ -218,16 +218,16 @@ def _noticed(config: dict[str, Any]) -> None:
     from ray.train import PreemptionInfo
     from ray.train.v2._internal.execution.context import get_train_context
 
-    said = [node_leaves()]
+    said = [told_to_leave()]
     for rank in (1, 0):
         notice = PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"node": [rank]})
         get_train_context().preemption_context.preemption_info = notice
-        said.append(node_leaves())
+        said.append(told_to_leave())
     report({"said": said})
 
 
 def test_a_rank_hears_that_its_node_will_be_taken_away(ray_session: None, tmp_path: Path) -> None:
-    assert not node_leaves(), "no worker of Ray Train's"
+    assert not told_to_leave(), "no worker of Ray Train's"
     assert _run(_noticed, {}, tmp_path) == {"said": [False, False, True]}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cluster.rank import NodeLeaves
+from cluster.rank import Leaving
 from stages.pretrain import loop, worker
 from stages.pretrain.worker import Worker
 from stages.tune import decoder, pipeline, saver
@@ -63,13 +63,13 @@ def leave(job: dict[str, Any], victim: int, step: int) -> None:
     begin = Worker.set_learning_rate
 
     def begun(run: Worker) -> float:
-        worker.node_leaves = lambda: run.rank == victim and run.step >= step
+        worker.told_to_leave = lambda: run.rank == victim and run.step >= step
         return begin(run)
 
     Worker.set_learning_rate = begun  # type: ignore[method-assign]
     try:
         loop.train(job)
-    except NodeLeaves:
+    except Leaving:
         torch.distributed.barrier()
 
 
