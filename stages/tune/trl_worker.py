@@ -28,6 +28,7 @@ from transformers import (
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from cluster.board import report
+from cluster.rank import Leaving, told_to_leave
 from model import pretrained
 from model.optimizer import build_optimizer
 from model.transformer import Transformer
@@ -225,12 +226,15 @@ def save_model(model: Any, job: dict[str, Any], folder: Path) -> None:
 
 
 class Telling(TrainerCallback):
-    """Journal and progress at each log, a note in each checkpoint, and the end of a budget."""
+    """Journal and progress at each log, a note in each checkpoint, the end of a budget, and of a
+    group that was told to leave.
+    """
 
     def __init__(self, journal: Journal, meter: Meter, done: int) -> None:
         self.journal = journal
         self.meter = meter
         self.time, self.step = time.monotonic(), done
+        self.leaving = False
 
     def on_log(
         self,
@@ -256,6 +260,9 @@ class Telling(TrainerCallback):
     ) -> None:
         if self.meter.spent():
             control.should_training_stop = True
+        goes_on = state.global_step < state.max_steps and not control.should_training_stop
+        if goes_on and sum_over_ranks(told_to_leave()):
+            self.leaving = control.should_save = True
         self.meter.beat("what follows a step", control.should_save)
 
     def on_save(
@@ -267,6 +274,12 @@ class Telling(TrainerCallback):
             partial = folder / f"{COMPLETE}.partial"
             partial.write_text(json.dumps(note), encoding="utf-8")
             partial.replace(folder / COMPLETE)
+        if self.leaving:
+            dist.barrier()
+            self.journal.event("leaving", state.global_step)
+            said = f"step {state.global_step} is saved, and the group starts again"
+            report({}, state.global_step, state.max_steps, said)
+            raise Leaving(said)
 
 
 def planned_steps(

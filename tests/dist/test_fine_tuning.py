@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 
 from cluster.artifact import Artifact
 from cluster.errors import UserError
+from cluster.rank import Leaving
 from cluster.watch import HANG_EXIT
 from model import pretrained
 from model.tokenizer import Tokenizer
 from stages.registry import find_stage
 from stages.stage import Context
+from stages.tune.journal import read_journal
+from stages.tune.trl_worker import last_complete
 from tests.dist import ranks
 from tests.stages.small import write_examples, write_model
 
@@ -79,6 +83,18 @@ def test_one_worker(
     assert (context.out / "tokenizer.json").is_file()
 
 
+def sft_job(inputs: dict[str, Any], folder: Path, **fields: Any) -> dict[str, Any]:
+    """What SFT's loop is given on each of two ranks."""
+    made = find_stage("sft").config.model_validate(
+        {**SMALL, "parallel": {"workers": 2}, **fields}
+    )
+    return {
+        "config": made.model_dump(mode="json"), "model": str(inputs["model"].path),
+        "examples": str(inputs["examples"].path), "scratch": str(folder / "scratch"), "seed": 1,
+        "flops_budget": None,
+    }  # fmt: skip
+
+
 def stuck(job: dict[str, Any]) -> None:
     """SFT whose first rank asks for ever, after its second step, whether a budget is spent."""
     from stages.align import sft_run
@@ -98,18 +114,49 @@ def stuck(job: dict[str, Any]) -> None:
 
 
 def test_a_hang_becomes_an_error_here_too(inputs: dict[str, Any], tmp_path: Path) -> None:
-    made = find_stage("sft").config.model_validate(
-        {**SMALL, "steps": 6, "watch": {"hang_s": 3.0}, "parallel": {"workers": 2}}
-    )
-    job = {
-        "config": made.model_dump(mode="json"), "model": str(inputs["model"].path),
-        "examples": str(inputs["examples"].path), "scratch": str(tmp_path / "scratch"), "seed": 1,
-        "flops_budget": None,
-    }  # fmt: skip
+    job = sft_job(inputs, tmp_path, steps=6, watch={"hang_s": 3.0})
     codes = ranks.finish(ranks.start(2, stuck, job, log=tmp_path / "log"), limit_s=120)
     assert HANG_EXIT in codes, (tmp_path / "log").read_text()[-3000:]
     told = (tmp_path / "scratch" / "watch" / "hang.txt").read_text()
     assert "rank 0" in told and "is at ask (test_fine_tuning.py" in told
+
+
+def leave(job: dict[str, Any]) -> None:
+    """SFT whose second rank is told to leave in its third step; returns where the group ends."""
+    from stages.align import sft_run
+    from stages.tune import trl_worker
+
+    asked = 0
+
+    def told() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked >= 3 and os.environ["RANK"] == "1"
+
+    trl_worker.told_to_leave = told
+    try:
+        sft_run.train(job)
+    except Leaving:
+        dist.barrier()
+
+
+def again(job: dict[str, Any]) -> None:
+    from stages.align import sft_run
+
+    sft_run.train(job)
+
+
+def test_a_group_that_is_told_to_leave_saves_its_step(
+    inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    job = sft_job(inputs, tmp_path, steps=5)
+    ranks.run(2, leave, job, log=tmp_path / "log")
+    left, note = last_complete(tmp_path / "scratch" / "trl")
+    assert left and note["step"] == 3, "checkpoints are far apart"
+    assert not (tmp_path / "scratch" / "model").exists()
+    ranks.run(2, again, job, log=tmp_path / "log")
+    assert read_journal(tmp_path / "scratch")[-1]["step"] == 5
+    pretrained.load(tmp_path / "scratch" / "model")
 
 
 def test_a_mistake_found_in_a_worker_is_the_users(inputs: dict[str, Any], context: Context) -> None:
