@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     from ray.train.v2._internal.execution.worker_group import WorkerGroup
 
 COMMIT_S = 600.0
-"""How long a group may take to commit; it trains meanwhile. Then it is resized as it is."""
+"""How long a group may take to commit; it trains meanwhile. After that, as where a loop does
+not listen, it is resized as it is."""
 POLL_S = 0.5
 
 
 class CommitFirst(ControllerCallback, WorkerGroupCallback):
-    """Gives a running group the notice of `cluster.rank.told_to_leave` before it is resized. For
-    loops that end by it.
-    """
+    """Gives a running group the notice of `cluster.rank.told_to_leave` before it is resized."""
 
     def __init__(self) -> None:
         self._group: WorkerGroup | None = None

@@ -1,10 +1,11 @@
 """Run a training loop on a group of workers: launch, process group, failures, elasticity, progress.
 
-With `cluster.rank`, the only importer of `ray.train`. A loop is a module-level function of one
-dictionary; each worker calls it once with the same dictionary, inside an initialised torch process
-group (gloo on CPUs, nccl on GPUs). What survives a dead worker is what the loop itself committed to
-its scratch folder: after a failure Ray Train starts a new group, of another size when elastic, and
-the loop resumes from there.
+With `cluster.rank` and `cluster.resizing`, the only importer of `ray.train`. A loop is a
+module-level function of one dictionary; each worker calls it once with the same dictionary, inside
+an initialised torch process group (gloo on CPUs, nccl on GPUs). What survives a dead worker is what
+the loop itself committed to its scratch folder: after a failure Ray Train starts a new group, of
+another size when elastic, and the loop resumes from there. A loop that is `rank.told_to_leave`
+commits what it has and raises `rank.Leaving`: then a resize or a drained node costs it nothing.
 
 `scratch` must be seen by driver and workers alike: a local folder on one machine, a shared file
 system on a cluster.
@@ -52,16 +53,13 @@ def run_workers(
     gpu: bool = False,
     restarts: int = RESTARTS,
     resize_s: float = RESIZE_S,
-    commits: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run `loop(config)` on `workers` ranks and return what rank 0 reported last.
 
     `workers` may be (minimum, maximum): the group takes what the cluster has, goes on with fewer
     when some die, and takes in new ones, looking every `resize_s`. `threads` is torch's intra-op
-    threads in each worker. `commits` says that the loop, once it is `cluster.rank.told_to_leave`,
-    commits what it has and raises Leaving: then a resize loses nothing. `progress` is called with
-    (done, total, text) as rank 0 calls `report`.
+    threads in each worker. `progress` is called with (done, total, text) as rank 0 calls `report`.
 
     Raises UserError as raised in a worker; WorkerError for any other exception of the loop, and for
     a group that died more than `restarts` times in a row without getting further, with the last
@@ -75,7 +73,7 @@ def run_workers(
         "restarts": restarts,
     }  # fmt: skip
     with watched(board, progress):
-        failure = _fit(Rank(loop), launch, workers, scratch, name, gpu, restarts, resize_s, commits)
+        failure = _fit(Rank(loop), launch, workers, scratch, name, gpu, restarts, resize_s)
     board.raise_error()
     if failure is not None:
         cause = board.last_words() or failure
@@ -92,7 +90,6 @@ def _fit(
     gpu: bool,
     restarts: int,
     resize_s: float,
-    commits: bool,
 ) -> str | None:
     """Launch through Ray Train; the last failure's text when the group gave up, else None."""
     import ray
@@ -105,7 +102,7 @@ def _fit(
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     resources = {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}
-    trainer = _trainer_class(single_node=len(ray.nodes()) == 1, commits=commits and elastic)(
+    trainer = _trainer_class(single_node=len(ray.nodes()) == 1)(
         worker,
         train_loop_config=launch,
         scaling_config=ScalingConfig(
@@ -143,9 +140,9 @@ def _failures_allowed(elastic: bool, restarts: int) -> FailureConfig:
     )
 
 
-def _trainer_class(single_node: bool, commits: bool) -> Any:
-    """Ray's trainer without actors that a launch here has no use for; each costs a process start.
-    With `commits`, its groups are asked to commit before they are resized.
+def _trainer_class(single_node: bool) -> Any:
+    """Ray's trainer, whose groups are asked to commit before they are resized, without actors that
+    a launch here has no use for; each costs a process start.
 
     One hands out Ray datasets, which our loops never take. On one machine the one that frees a dead
     controller's resources goes too: it asks the dashboard, which a laptop's session does not have.
@@ -165,8 +162,7 @@ def _trainer_class(single_node: bool, commits: bool) -> Any:
     class Trainer(DataParallelTrainer):
         def _create_default_callbacks(self) -> list[Any]:
             callbacks = super()._create_default_callbacks()
-            used = [c for c in callbacks if not isinstance(c, unused)]
-            return [*used, CommitFirst()] if commits else used
+            return [*(c for c in callbacks if not isinstance(c, unused)), CommitFirst()]
 
         def _register_sigint_handler(self, controller: Any) -> None:
             """Ctrl-C stays the command's: Ray's handler ends the process silently, with 0."""

@@ -51,7 +51,6 @@ def run(config: Config, inputs: Inputs, context: Context) -> Metrics:
         },
         workers=config.parallel.workers,
         scratch=context.scratch,
-        commits=True,
         name=context.name or "pretrain",
         threads=config.parallel.threads,
         gpu=config.parallel.gpu,

@@ -114,7 +114,6 @@ def fine_tune(
         },
         workers=config.parallel.workers,
         scratch=context.scratch,
-        commits=True,
         name=context.name or "fine-tuning",
         threads=config.parallel.threads,
         gpu=config.parallel.gpu,

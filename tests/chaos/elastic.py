@@ -120,9 +120,14 @@ def main(folder: Path, plan: str) -> None:
     def launch() -> None:
         with contextlib.suppress(UserError):
             run_workers(
-                train, config, workers=(1, 2), scratch=scratch, name="elastic", threads=1,
-                resize_s=3.0, commits=True,
-            )  # fmt: skip
+                train,
+                config,
+                workers=(1, 2),
+                scratch=scratch,
+                name="elastic",
+                threads=1,
+                resize_s=3.0,
+            )
 
     began = time.monotonic()
     thread = threading.Thread(target=launch, daemon=True)
